@@ -1,0 +1,672 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pymigrate.h - the public interface of libpymigrate
+ *
+ * libpymigrate moves the memory and the state of a running virtual machine.
+ * It consumes a machine, it does not own one: the caller says where guest
+ * memory is, how writes to it can be found, and hands in connected channels.
+ *
+ * The shape of a live migration, source side:
+ *
+ *	pmig_memory_new()	describe guest memory
+ *	pmig_dirty_new()	choose how writes are found; pmig_dirty_start()
+ *	pmig_view_new()		one consumer of the dirty pages
+ *	pmig_sender_new()	one worker thread for each channel
+ *	pmig_sender_round()	PMIG_EPOCH_FUZZY, again and again, guest running
+ *	  ... the caller pauses the guest and captures its state ...
+ *	pmig_sender_put()	PMIG_FRAME_STATE
+ *	pmig_sender_round()	PMIG_EPOCH_SEALED, guest paused
+ *	pmig_sender_end()
+ *
+ * and destination side: pmig_memory_new(), pmig_receiver_new(), then
+ * pmig_receiver_wait() until the sealed epoch has arrived.  What goes over a
+ * channel is specified in docs/stream-format.md; a file holds the same bytes.
+ *
+ * Rules that hold for every call unless its own comment says otherwise:
+ *
+ * Errors.  A function that returns int returns 0 or a negative errno value.
+ * Where it takes a struct pmig_error *, a failure also fills that in with a
+ * sentence that says what failed and what to do; NULL is allowed.
+ *
+ * Threads.  Different objects may be used from different threads at once.
+ * One object must not be used by two threads at once, except in the calls
+ * marked "any thread".
+ *
+ * Ownership.  Strings and arrays passed in are copied unless said otherwise.
+ * File descriptors passed in stay the caller's: they must stay open until the
+ * object that uses them is freed, and are never closed by the library.
+ * Every pmig_*_free() accepts NULL.
+ *
+ * Environment.  The library installs no signal handler, reads no environment
+ * variable, prints nothing, never exits, and keeps no global mutable state.
+ * It starts threads only inside sender, receiver and tracker objects and
+ * names them pmig-*.
+ *
+ * Sizes.  A page is 4096 bytes whatever backs it (PMIG_PAGE_BYTES).  A block
+ * is 64 pages (PMIG_BLOCK_PAGES), one 64-bit word of a bitmap.  The blocks of
+ * a memory are numbered from 0, region after region in the order given to
+ * pmig_memory_new(); each region starts at a block of its own, and its last
+ * block may be partial.  Bit p of word b is page p of block b.
+ *
+ * A struct whose first member is struct_size is versioned by it: the caller
+ * sets it to sizeof the struct; members that a newer library added are taken
+ * as zero.
+ */
+#ifndef PYMIGRATE_H
+#define PYMIGRATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
+
+/* The region between the two marks is read by the Python binding. */
+/* cffi: begin */
+
+/* ---- version ---------------------------------------------------------- */
+
+enum {
+	PMIG_VERSION_MAJOR = 0,
+	PMIG_VERSION_MINOR = 1,
+	PMIG_VERSION_PATCH = 0,
+	PMIG_STREAM_VERSION_MAJOR = 1,
+	PMIG_STREAM_VERSION_MINOR = 0,
+};
+
+/* Version of the library at run time, "0.1.0". Static string; any thread. */
+const char *pmig_version(void);
+
+/* ---- sizes ------------------------------------------------------------ */
+
+enum {
+	PMIG_PAGE_BYTES = 4096,
+	PMIG_BLOCK_PAGES = 64,
+	PMIG_BLOCK_BYTES = 262144,
+	PMIG_NAME_BYTES = 32,
+	PMIG_SESSION_ID_BYTES = 16,
+	PMIG_MAX_CHANNELS = 64,
+	PMIG_MAX_REGIONS = 1024,
+	PMIG_MAX_BLOB_BYTES = 67108864,
+};
+
+/* ---- errors ----------------------------------------------------------- */
+
+struct pmig_error {
+	int32_t code;		/* negative errno value, 0 when never set */
+	char message[508];	/* one sentence, NUL-terminated */
+};
+
+/* ---- processor features ----------------------------------------------- */
+
+/*
+ * Instruction set used for page scanning: "scalar", "avx2" or "avx512",
+ * chosen by CPUID at run time. Static string; any thread.
+ */
+const char *pmig_cpu_kernel(void);
+
+/*
+ * Scan one page. Returns true when all PMIG_PAGE_BYTES bytes are zero;
+ * otherwise stores the XXH3-64 hash of the page (seed 0, as in
+ * docs/stream-format.md) in *hash. page needs no alignment. Any thread.
+ */
+bool pmig_page_scan(const void *page, uint64_t *hash);
+
+/* ---- memory ----------------------------------------------------------- */
+
+struct pmig_memory;
+
+enum pmig_region_kind {
+	PMIG_REGION_RAM = 1,
+};
+
+enum pmig_region_flags {
+	/* mapped MAP_SHARED from fd; unset means private anonymous memory */
+	PMIG_REGION_SHARED = 1,
+};
+
+struct pmig_region {
+	uint32_t struct_size;
+	uint32_t kind;		/* enum pmig_region_kind */
+	uint64_t gpa;		/* first guest physical address, page aligned */
+	uint64_t size_bytes;	/* multiple of PMIG_PAGE_BYTES, not 0 */
+	uint64_t page_size_bytes; /* of the backing: 4096, 2 MiB, 1 GiB */
+	void *hva;		/* mapping of the whole region, page aligned */
+	int32_t fd;		/* memfd or hugetlbfs file behind it, or -1 */
+	uint32_t flags;		/* enum pmig_region_flags */
+	uint64_t fd_offset_bytes; /* of the region's first byte in fd */
+	char name[32];		/* NUL-terminated, for messages and the stream */
+};
+
+/*
+ * Describe guest memory. Regions must not overlap in guest physical space.
+ * The mappings and fds must outlive the object. Errors: -EINVAL with the
+ * member that is wrong, -ENOMEM.
+ */
+int pmig_memory_new(const struct pmig_region *regions, uint32_t n_regions,
+		    struct pmig_memory **memory, struct pmig_error *err);
+void pmig_memory_free(struct pmig_memory *memory);
+
+/* Shape of a memory. Any thread. */
+uint32_t pmig_memory_regions(const struct pmig_memory *memory);
+uint64_t pmig_memory_blocks(const struct pmig_memory *memory);
+uint64_t pmig_memory_bytes(const struct pmig_memory *memory);
+
+/* Copy region number index out. -ENOENT past the last one. Any thread. */
+int pmig_memory_region(const struct pmig_memory *memory, uint32_t index,
+		       struct pmig_region *region);
+
+/*
+ * Which pages are allocated: sets bit p of bitmap[i] where page p of block
+ * first_block + i may hold something other than zero. bitmap has n_blocks
+ * words and is overwritten. A clear bit is a hole: it reads as zero and was
+ * found without being read, so nothing is allocated by asking. Any thread.
+ */
+int pmig_memory_present(const struct pmig_memory *memory, uint64_t first_block,
+			uint64_t n_blocks, uint64_t *bitmap,
+			struct pmig_error *err);
+
+/*
+ * Allocate backing pages for whole blocks in one step, so that later writes
+ * to them do not fault. Contents are kept. Any thread.
+ */
+int pmig_memory_populate(const struct pmig_memory *memory,
+			 uint64_t first_block, uint64_t n_blocks,
+			 struct pmig_error *err);
+
+/*
+ * Give the backing pages of whole blocks back: they read as zero and are
+ * holes afterwards. The guest must not be running.
+ */
+int pmig_memory_discard(const struct pmig_memory *memory, uint64_t first_block,
+			uint64_t n_blocks, struct pmig_error *err);
+
+/*
+ * Hash pages for comparison: hashes[i] is the XXH3-64 of page i of the
+ * n_blocks * PMIG_BLOCK_PAGES pages from first_block on, and 0 for a page
+ * that is zero, a hole, or past the end of a partial block. The guest must
+ * not be running. Holes are not read. Any thread.
+ */
+int pmig_memory_hash(const struct pmig_memory *memory, uint64_t first_block,
+		     uint64_t n_blocks, uint64_t *hashes,
+		     struct pmig_error *err);
+
+/* ---- dirty tracking --------------------------------------------------- */
+
+/*
+ * A tracker finds the pages that were written. Each consumer of that
+ * knowledge (a migration, a snapshot schedule) holds a view of its own: a
+ * write found by any harvest is in every view until that view takes it.
+ *
+ * Contract of use: harvest; then, for each run of blocks, rearm it, take its
+ * bits, and read the pages. A write that races with the read is found by a
+ * later harvest. Bits that were taken and not yet acknowledged are kept: a
+ * failed attempt gives them back with pmig_view_rollback().
+ */
+struct pmig_dirty;
+struct pmig_view;
+
+enum pmig_tracker {
+	PMIG_TRACKER_AUTO = 0,
+	PMIG_TRACKER_KVM_LOG = 1,	/* KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG */
+	PMIG_TRACKER_KVM_RING = 2,	/* KVM_CAP_DIRTY_LOG_RING */
+	PMIG_TRACKER_UFFD_WP = 3,	/* userfaultfd write-protect */
+	PMIG_TRACKER_MARKED = 4,	/* pmig_dirty_mark() only */
+};
+
+/* One KVM memory slot; the fields of struct kvm_userspace_memory_region. */
+struct pmig_kvm_slot {
+	uint32_t slot;		/* address space id << 16 | slot id */
+	uint32_t flags;		/* KVM_MEM_* as set, without LOG_DIRTY_PAGES */
+	uint64_t gpa;
+	uint64_t size_bytes;
+	uint64_t hva;
+};
+
+struct pmig_dirty_config {
+	uint32_t struct_size;
+	uint32_t tracker;	/* enum pmig_tracker */
+	int32_t vm_fd;		/* KVM VM, or -1: no KVM tracker possible */
+	uint32_t n_slots;
+	/*
+	 * Slots to log. Each lies in one region, at an offset that is a
+	 * multiple of PMIG_BLOCK_BYTES from its start.
+	 */
+	const struct pmig_kvm_slot *slots;
+	const int32_t *vcpu_fds; /* for the ring: all vCPUs, in order */
+	uint32_t n_vcpus;
+	/* bytes given to KVM_CAP_DIRTY_LOG_RING when the VM was made, or 0 */
+	uint32_t ring_bytes;
+	/*
+	 * An open userfaultfd (from /dev/userfaultfd or the system call, with
+	 * UFFDIO_API not yet called), or -1: the tracker opens one itself.
+	 */
+	int32_t uffd;
+	uint32_t flags;		/* enum pmig_dirty_flags */
+	/*
+	 * Called at the start of every harvest, on the harvesting thread, to
+	 * fetch writes from logs the library does not know (vhost, VFIO): it
+	 * calls pmig_dirty_mark(). NULL when there are none. Must not call
+	 * other pmig_dirty_ or pmig_view_ functions on the same tracker.
+	 */
+	void (*collect)(void *opaque, struct pmig_dirty *dirty);
+	void *opaque;
+};
+
+enum pmig_dirty_flags {
+	/* behave as a kernel without the newer interface would (for tests) */
+	PMIG_DIRTY_NO_MANUAL_PROTECT = 1, /* KVM log: plain GET */
+	PMIG_DIRTY_NO_ASYNC_WP = 2,	  /* userfaultfd: handler thread */
+};
+
+/*
+ * Choose and probe a tracker for memory, which must outlive it. With
+ * PMIG_TRACKER_AUTO the best one that works is chosen. Errors: -ENOTSUP with
+ * a sentence that names the missing feature and the kernel that brought it.
+ */
+int pmig_dirty_new(const struct pmig_memory *memory,
+		   const struct pmig_dirty_config *config,
+		   struct pmig_dirty **dirty, struct pmig_error *err);
+void pmig_dirty_free(struct pmig_dirty *dirty);
+
+/* What was chosen, its variant ("manual-protect", "async", ...), and why. */
+enum pmig_tracker pmig_dirty_tracker(const struct pmig_dirty *dirty);
+const char *pmig_dirty_variant(const struct pmig_dirty *dirty);
+const char *pmig_dirty_reason(const struct pmig_dirty *dirty);
+
+/* Start and stop logging; both idempotent. Stop after the switchover. */
+int pmig_dirty_start(struct pmig_dirty *dirty, struct pmig_error *err);
+int pmig_dirty_stop(struct pmig_dirty *dirty, struct pmig_error *err);
+
+/*
+ * Say that [gpa, gpa + size_bytes) was written by something no tracker sees
+ * (the VMM's own threads under KVM logs, a device). Call it after the write
+ * is complete. Any thread; lock-free. -EINVAL outside memory.
+ */
+int pmig_dirty_mark(struct pmig_dirty *dirty, uint64_t gpa,
+		    uint64_t size_bytes);
+
+/*
+ * For KVM_EXIT_DIRTY_RING_FULL: empties the rings so that the vCPU can
+ * enter again. To be called on the thread of that vCPU; any thread.
+ */
+int pmig_dirty_ring_full(struct pmig_dirty *dirty, struct pmig_error *err);
+
+/*
+ * A view: all pages dirty to begin with. The tracker must be started. Free
+ * every view before its tracker.
+ */
+int pmig_view_new(struct pmig_dirty *dirty, struct pmig_view **view,
+		  struct pmig_error *err);
+void pmig_view_free(struct pmig_view *view);
+
+/* Gather writes from the kernel into all views of the tracker. */
+int pmig_view_harvest(struct pmig_view *view, struct pmig_error *err);
+
+/*
+ * Re-arm tracking for the harvested pages of n_blocks blocks: writes from
+ * now on are found again. Any thread, for distinct blocks.
+ */
+int pmig_view_rearm(struct pmig_view *view, uint64_t first_block,
+		    uint64_t n_blocks, struct pmig_error *err);
+
+/*
+ * Take the dirty bits of one block: they leave the view's pending set and
+ * are kept as taken until commit or rollback. Any thread; lock-free.
+ */
+uint64_t pmig_view_take(struct pmig_view *view, uint64_t block);
+
+/* Number of pending pages; exact only while nobody else uses the view. */
+uint64_t pmig_view_pending_pages(const struct pmig_view *view);
+
+/* Copy pending bits out without taking them. Any thread. */
+void pmig_view_peek(const struct pmig_view *view, uint64_t first_block,
+		    uint64_t n_blocks, uint64_t *bitmap);
+
+/* The taken pages have arrived: forget them. */
+void pmig_view_commit(struct pmig_view *view);
+
+/* The taken pages may not have arrived: they are pending again. */
+void pmig_view_rollback(struct pmig_view *view);
+
+/* ---- channels --------------------------------------------------------- */
+
+struct pmig_channel;
+
+/*
+ * Wrap a connected stream socket (TCP or unix). The fd stays the caller's
+ * and is switched to non-blocking mode.
+ */
+int pmig_channel_from_socket(int fd, struct pmig_channel **channel,
+			     struct pmig_error *err);
+
+/*
+ * Wrap an open file; pages are written or read from its current position.
+ * The fd stays the caller's.
+ */
+int pmig_channel_from_file(int fd, struct pmig_channel **channel,
+			   struct pmig_error *err);
+
+/* A sink that counts and forgets; reading from it ends at once. */
+int pmig_channel_null(struct pmig_channel **channel, struct pmig_error *err);
+
+/*
+ * A channel in memory: what is written to it can be read from it. Reading
+ * past what was written is the end of the stream. data is copied in as what
+ * was written so far (NULL, 0: empty).
+ */
+int pmig_channel_memory(const void *data, size_t size_bytes,
+			struct pmig_channel **channel,
+			struct pmig_error *err);
+
+/* What a memory channel holds; valid until it is written or freed. */
+const void *pmig_channel_memory_data(const struct pmig_channel *channel,
+				     size_t *size_bytes);
+
+void pmig_channel_free(struct pmig_channel *channel);
+
+/* ---- the stream's vocabulary ------------------------------------------ */
+
+enum pmig_frame_type {
+	PMIG_FRAME_STREAM = 1,		/* opens a channel */
+	PMIG_FRAME_CONFIG = 2,		/* blob: what the machine is */
+	PMIG_FRAME_EPOCH = 3,		/* an epoch begins */
+	PMIG_FRAME_PAGES = 4,		/* pages of one block */
+	PMIG_FRAME_STATE = 5,		/* blob: vCPU and device state */
+	PMIG_FRAME_EPOCH_END = 6,	/* counts and digest of the epoch */
+	PMIG_FRAME_END = 7,		/* orderly end of the channel */
+	PMIG_FRAME_RANGES = 8,		/* hint: memory that will follow */
+};
+
+enum pmig_epoch_kind {
+	PMIG_EPOCH_FUZZY = 1,	/* gathered while the guest ran */
+	PMIG_EPOCH_SEALED = 2,	/* coherent: the machine at one instant */
+};
+
+enum pmig_encoding {
+	PMIG_ENCODING_RAW = 0,
+	PMIG_ENCODINGS = 16,	/* size of the per-encoding counters */
+};
+
+/* ---- sender ----------------------------------------------------------- */
+
+struct pmig_sender;
+
+struct pmig_sender_config {
+	uint32_t struct_size;
+	uint32_t n_channels;	/* 1 to PMIG_MAX_CHANNELS */
+	struct pmig_channel *const *channels; /* must outlive the sender */
+	uint8_t session_id[16];
+	/* no byte moved on a channel for this long is -ETIMEDOUT; 0: 30 s */
+	uint32_t stall_timeout_ms;
+	uint32_t flags;		/* 0 */
+};
+
+/* What one round did. Counters are of this round only. */
+struct pmig_round {
+	uint32_t struct_size;
+	uint32_t kind;		/* enum pmig_epoch_kind */
+	uint64_t epoch;
+	uint64_t dirty_pages;	/* pending when the round began */
+	uint64_t sent_pages;	/* described on the wire, zero pages included */
+	uint64_t zero_pages;
+	uint64_t hole_pages;	/* dirty, never allocated, nothing sent */
+	uint64_t wire_bytes;	/* everything written to the channels */
+	uint64_t duration_ns;	/* harvest included */
+	uint64_t harvest_ns;
+	uint64_t digest;	/* of the epoch, as in docs/stream-format.md */
+	uint64_t pages_by_encoding[16];
+	uint64_t bytes_by_encoding[16];
+};
+
+/* Live figures of a running round; read at any time. */
+struct pmig_progress {
+	uint32_t struct_size;
+	uint32_t reserved;
+	uint64_t epoch;
+	uint64_t sent_pages;	/* since the sender was made */
+	uint64_t wire_bytes;	/* since the sender was made */
+	uint64_t blocks_done;	/* of this round */
+	uint64_t blocks_total;
+};
+
+/*
+ * Make a sender over view and start one thread for each channel. Writes the
+ * opening frame of every channel. memory and view must outlive it.
+ */
+int pmig_sender_new(const struct pmig_memory *memory, struct pmig_view *view,
+		    const struct pmig_sender_config *config,
+		    struct pmig_sender **sender, struct pmig_error *err);
+
+/*
+ * Tell the receiver which memory is populated here, so that it can allocate
+ * ahead of the pages. Optional; before the first round.
+ */
+int pmig_sender_hint(struct pmig_sender *sender, struct pmig_error *err);
+
+/* Write a blob frame (PMIG_FRAME_CONFIG or _STATE) on the first channel. */
+int pmig_sender_put(struct pmig_sender *sender, enum pmig_frame_type type,
+		    const void *data, size_t size_bytes,
+		    struct pmig_error *err);
+
+/*
+ * Harvest, then send every pending page of the view as one epoch. Blocks
+ * until all is written. For PMIG_EPOCH_SEALED the guest must be paused and
+ * stay paused until the destination has answered. Taken pages stay with the
+ * view until pmig_view_commit(). After an error only cancel and free are
+ * allowed, and pmig_view_rollback() on the view.
+ */
+int pmig_sender_round(struct pmig_sender *sender, enum pmig_epoch_kind kind,
+		      struct pmig_round *round, struct pmig_error *err);
+
+/* Write the end frame on every channel. */
+int pmig_sender_end(struct pmig_sender *sender, struct pmig_error *err);
+
+/* Make a running or later call fail with -ECANCELED. Any thread. */
+void pmig_sender_cancel(struct pmig_sender *sender);
+
+/* Any thread. */
+void pmig_sender_progress(const struct pmig_sender *sender,
+			  struct pmig_progress *progress);
+
+/* Stops and joins the threads. */
+void pmig_sender_free(struct pmig_sender *sender);
+
+/* ---- receiver --------------------------------------------------------- */
+
+struct pmig_receiver;
+
+enum pmig_receiver_flags {
+	/* memory is known to be untouched: do not discard it first */
+	PMIG_RECEIVER_FRESH = 1,
+};
+
+struct pmig_receiver_config {
+	uint32_t struct_size;
+	uint32_t n_channels;
+	struct pmig_channel *const *channels; /* must outlive the receiver */
+	uint8_t session_id[16];	/* expected; all zero accepts any */
+	uint32_t stall_timeout_ms; /* within a frame; 0: 30 s */
+	uint32_t flags;		/* enum pmig_receiver_flags */
+};
+
+enum pmig_event_kind {
+	PMIG_EVENT_NONE = 0,	/* the wait timed out */
+	PMIG_EVENT_BLOB = 1,	/* frame, data, size_bytes */
+	PMIG_EVENT_EPOCH = 2,	/* complete on every channel */
+	PMIG_EVENT_END = 3,	/* orderly end on every channel */
+};
+
+struct pmig_event {
+	uint32_t struct_size;
+	uint32_t kind;		/* enum pmig_event_kind */
+	uint32_t frame;		/* BLOB: enum pmig_frame_type */
+	uint32_t epoch_kind;	/* EPOCH: enum pmig_epoch_kind */
+	uint64_t epoch;
+	uint64_t pages;		/* EPOCH: pages described in it */
+	uint64_t zero_pages;
+	uint64_t wire_bytes;	/* EPOCH: read since the receiver was made */
+	uint64_t digest;	/* EPOCH: recomputed here, equal to the sender's */
+	/*
+	 * EPOCH: pages whose bytes did not match their hash because they
+	 * changed while they were sent, and for which no newer version has
+	 * arrived yet. Always 0 in a sealed epoch, or the wait fails.
+	 */
+	uint64_t suspect_pages;
+	const uint8_t *data;	/* BLOB: valid until the next wait or free */
+	uint64_t size_bytes;
+};
+
+/*
+ * Make a receiver that writes into memory and start one thread for each
+ * channel. Memory is discarded first (PMIG_RECEIVER_FRESH: is not): pages
+ * that the stream never mentions read as zero.
+ */
+int pmig_receiver_new(const struct pmig_memory *memory,
+		      const struct pmig_receiver_config *config,
+		      struct pmig_receiver **receiver, struct pmig_error *err);
+
+/*
+ * Wait for the next event, up to timeout_ms (-1: no limit). Errors: -EBADMSG
+ * what came is not a valid stream or fails its checksum; -EPIPE a channel
+ * ended early; -ETIMEDOUT a channel stalled within a frame; -ECANCELED.
+ * After an error every wait fails the same way.
+ */
+int pmig_receiver_wait(struct pmig_receiver *receiver, int timeout_ms,
+		       struct pmig_event *event, struct pmig_error *err);
+
+/* Make a running or later wait fail with -ECANCELED. Any thread. */
+void pmig_receiver_cancel(struct pmig_receiver *receiver);
+
+/* Stops and joins the threads. */
+void pmig_receiver_free(struct pmig_receiver *receiver);
+
+/* ---- state items ------------------------------------------------------ */
+
+/*
+ * vCPU and device state travels as a list of named, versioned items; the
+ * body of a STATE frame is one encoded list.
+ */
+struct pmig_state;
+
+enum pmig_item_flags {
+	/* a reader that does not know the item may leave it out */
+	PMIG_ITEM_SKIPPABLE = 1,
+};
+
+struct pmig_item {
+	const char *name;	/* valid as long as the state is unchanged */
+	const uint8_t *data;	/* likewise */
+	uint64_t size_bytes;
+	uint32_t version;
+	uint32_t flags;		/* enum pmig_item_flags */
+};
+
+int pmig_state_new(struct pmig_state **state, struct pmig_error *err);
+void pmig_state_free(struct pmig_state *state);
+
+/*
+ * Append an item; its name (1 to 47 bytes of [a-z0-9./_-]) must be new.
+ * data is copied.
+ */
+int pmig_state_add(struct pmig_state *state, const char *name,
+		   uint32_t version, uint32_t flags, const void *data,
+		   uint64_t size_bytes, struct pmig_error *err);
+
+/* Number of items; item number index. -ENOENT past the last. */
+uint32_t pmig_state_count(const struct pmig_state *state);
+int pmig_state_item(const struct pmig_state *state, uint32_t index,
+		    struct pmig_item *item);
+
+/* The item of that name, or -ENOENT. */
+int pmig_state_find(const struct pmig_state *state, const char *name,
+		    struct pmig_item *item);
+
+/* Encode; *data belongs to state and is valid until it changes. */
+int pmig_state_encode(struct pmig_state *state, const uint8_t **data,
+		      uint64_t *size_bytes, struct pmig_error *err);
+
+/* Decode a list that came from a peer. -EBADMSG when it is malformed. */
+int pmig_state_decode(const void *data, uint64_t size_bytes,
+		      struct pmig_state **state, struct pmig_error *err);
+
+/* ---- KVM state (x86-64) ----------------------------------------------- */
+
+/*
+ * A KVM machine as its owner made it. The owner creates vCPUs, the in-kernel
+ * irqchip and memory slots; these calls read and write its state.
+ */
+struct pmig_kvm {
+	uint32_t struct_size;
+	int32_t kvm_fd;		/* /dev/kvm */
+	int32_t vm_fd;
+	uint32_t n_vcpus;
+	const int32_t *vcpu_fds;
+	struct kvm_run *const *runs; /* the mapped kvm_run of each vCPU */
+	uint32_t flags;		/* enum pmig_kvm_flags */
+};
+
+enum pmig_kvm_flags {
+	PMIG_KVM_IRQCHIP = 1,	/* full in-kernel irqchip: PIC, IOAPIC, LAPIC */
+	PMIG_KVM_SPLIT_IRQCHIP = 2, /* LAPIC only in the kernel */
+	PMIG_KVM_PIT = 4,	/* in-kernel i8254 */
+};
+
+/*
+ * Enable the capabilities that state capture relies on (exception payload,
+ * triple fault event). Call after KVM_CREATE_VM, before the first vCPU.
+ */
+int pmig_kvm_prepare(int kvm_fd, int vm_fd, struct pmig_error *err);
+
+/*
+ * Complete a pending PIO or MMIO of a vCPU by one entry with immediate_exit.
+ * To be called on the thread of that vCPU once it has left KVM_RUN.
+ */
+int pmig_kvm_quiesce_vcpu(int vcpu_fd, struct kvm_run *run,
+			  struct pmig_error *err);
+
+/* Append the items "kvm/..." of a paused machine to state. */
+int pmig_kvm_save(const struct pmig_kvm *kvm, struct pmig_state *state,
+		  struct pmig_error *err);
+
+/*
+ * Load a machine that has never run, or is paused, from state. *skipped
+ * (may be NULL) receives a malloc'd sentence that names what was left out
+ * because this host lacks it, or NULL when nothing was; release it with
+ * pmig_string_free(). Errors: -EBADMSG malformed item, -ENOTSUP an item or
+ * MSR that this host cannot take, each named.
+ */
+int pmig_kvm_load(const struct pmig_kvm *kvm, const struct pmig_state *state,
+		  char **skipped, struct pmig_error *err);
+
+/* Tell each vCPU's kvmclock that it was paused; just before the first run. */
+int pmig_kvm_before_run(const struct pmig_kvm *kvm, struct pmig_error *err);
+
+/*
+ * What a destination must offer to run this machine, as one JSON object:
+ * architecture, capabilities, CPUID, MSR list, XSAVE, TSC frequency; see
+ * docs/kvm-state.md. With n_vcpus 0 it describes what this host supports.
+ * *json is malloc'd; release it with pmig_string_free().
+ */
+int pmig_kvm_describe(const struct pmig_kvm *kvm, char **json,
+		      struct pmig_error *err);
+
+void pmig_string_free(char *string);
+
+/* cffi: end */
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* PYMIGRATE_H */
