@@ -4,7 +4,7 @@
 #include <string.h>
 
 jmp_buf unit_escape;
-char unit_message[512];
+char unit_message[1024];
 
 static int run_one(int number, const struct unit_test *test)
 {

@@ -24,7 +24,7 @@ struct unit_test {
 #define UNIT_END       {NULL, NULL}
 
 extern jmp_buf unit_escape;
-extern char unit_message[512];
+extern char unit_message[1024];
 
 int unit_run(const struct unit_test *tests);
 

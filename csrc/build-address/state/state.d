@@ -1,0 +1,5 @@
+build-address/state/state.o: state/state.c state/state.h pymigrate.h \
+ base/error.h
+state/state.h:
+pymigrate.h:
+base/error.h:
