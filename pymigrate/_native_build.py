@@ -47,7 +47,14 @@ def declarations() -> str:
 
 
 def sources() -> list[str]:
+    """Every C file of the engine and the reference VMM."""
     return sorted(str(path) for path in CSRC.glob("*/*.c"))
+
+
+def dependencies() -> list[str]:
+    """What the module is rebuilt for besides its sources."""
+    suffixes = (".h", ".S", ".map")
+    return sorted(str(path) for path in CSRC.rglob("*") if path.suffix in suffixes)
 
 
 ffibuilder = FFI()
@@ -66,8 +73,14 @@ ffibuilder.set_source(
         "-fvisibility=hidden",
         *pkg_config("--cflags"),
     ],
-    extra_link_args=["-pthread", *pkg_config("--libs")],
-    depends=[str(p) for p in CSRC.rglob("*") if p.suffix in (".h", ".S")],
+    # The header makes pmig_* visible for the shared library; here they are
+    # nobody else's business.
+    extra_link_args=[
+        "-pthread",
+        f"-Wl,--version-script={CSRC / 'python.map'}",
+        *pkg_config("--libs"),
+    ],
+    depends=dependencies(),
     py_limited_api=True,
 )
 
