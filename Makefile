@@ -54,7 +54,7 @@ system-packages:
 	@PYTHON=$(PYTHON) scripts/packages.sh build
 
 lab-packages: $(VENV)/.installed
-	@PYTHON=$(PYTHON) scripts/packages.sh lab
+	@PYTHON=$(PYTHON) scripts/packages.sh test lab
 	@test -x $(BIN)/vng || $(BIN)/pip install -q 'virtme-ng>=1.42'
 
 # The build dependencies are in the environment, so that pip need not fetch

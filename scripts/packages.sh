@@ -3,7 +3,7 @@
 #
 # packages.sh SET... - see to it that what a set of targets needs is there
 #
-# A set is build, lab or lint.  Each need is probed by what it gives (a
+# A set is build, test, lab or lint.  Each need is probed by what it gives (a
 # header, a command), not by package name, so nothing is installed over a
 # tool that came another way.  Root on Debian installs what is missing;
 # anybody else is told what to install.
@@ -49,6 +49,11 @@ build_needs() {
 	need iproute2 command -v ip
 }
 
+test_needs() {
+	need g++ command -v c++
+	need util-linux command -v unshare
+}
+
 lab_needs() {
 	need qemu-system-x86 command -v qemu-system-x86_64
 	need linux-image-amd64 has_kernel_with_kvm_amd
@@ -62,7 +67,7 @@ lint_needs() {
 
 for set in "$@"; do
 	case $set in
-	build | lab | lint) "${set}_needs" ;;
+	build | test | lab | lint) "${set}_needs" ;;
 	*)
 		echo "$0: no such set: $set" >&2
 		exit 2

@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Boots the lab VM and runs the lab's share of the tests in it.
+
+The lab is Debian's kernel under QEMU's TCG with an emulated AMD CPU that has
+SVM, so the real ``kvm-amd`` with nested paging runs in it.  virtme-ng boots it
+on this machine's own root file system, read-only: the checkout, its
+``.venv`` and the system's libraries are at the same paths inside.  What
+comes back is a results directory, written to by ``lab_guest.sh``:
+
+    status        one line for each stage: its name and exit status, in order
+    STAGE.log     what the stage printed
+    junit.xml     pytest's account of what ran inside
+    demo.json     the report of the demo
+
+Exit status: 0 everything ran and passed; 1 something failed, the VM did
+not boot, or it ran out of time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+GUEST_SCRIPT = ROOT / "scripts" / "lab_guest.sh"
+STAGES = ("boot", "units", "pytest", "demo")
+LOG_TAIL_LINES = 40
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What the VM is made from."""
+
+    kernel: Path
+    vng: Path
+    cpus: int = 2
+    memory: str = "3G"
+    cpu_model: str = "EPYC,+svm"
+
+    def command(self, results: Path) -> list[str]:
+        """The command that boots the VM and runs the guest script in it."""
+        return [
+            str(self.vng),
+            *("--run", str(self.kernel)),
+            "--disable-kvm",
+            *("--cpus", str(self.cpus)),
+            *("--memory", self.memory),
+            *("--rwdir", str(results)),
+            f"--qemu-opts=-cpu {self.cpu_model}",
+            *("--exec", f"sh {GUEST_SCRIPT} {ROOT} {results}"),
+        ]
+
+
+def find_kernel() -> Path | None:
+    """Debian's newest kernel that is installed with its KVM modules."""
+    kernels = [
+        image
+        for image in Path("/boot").glob("vmlinuz-*-amd64")
+        if Path("/lib/modules", image.name.removeprefix("vmlinuz-"), "kernel/arch/x86/kvm").is_dir()
+    ]
+    return max(kernels, key=lambda image: image.stat().st_mtime, default=None)
+
+
+def find_vng() -> Path | None:
+    """virtme-ng's command: that of this environment, else that on PATH."""
+    beside = Path(sys.executable).with_name("vng")
+    found = str(beside) if beside.exists() else shutil.which("vng")
+    return Path(found) if found else None
+
+
+def missing() -> str | None:
+    """What this machine lacks to boot the lab, or None."""
+    if not shutil.which("qemu-system-x86_64"):
+        return "qemu-system-x86_64 (Debian: qemu-system-x86)"
+    if find_kernel() is None:
+        return "a Debian kernel with its modules (Debian: linux-image-amd64)"
+    if find_vng() is None:
+        return "vng (PyPI: virtme-ng)"
+    return None
+
+
+def boot(lab: Lab, results: Path, timeout_s: float) -> str | None:
+    """Run the VM to its end; the reason when it had to be stopped, or None."""
+    environment = dict(os.environ)
+    environment["PATH"] = f"{lab.vng.parent}:{environment['PATH']}"
+    with (results / "console.log").open("wb") as console:
+        vm = subprocess.Popen(
+            lab.command(results),
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            vm.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return f"the VM was stopped after {timeout_s:.0f} s"
+        finally:
+            # QEMU is a child of vng: without this it outlives both.
+            if vm.poll() is None:
+                os.killpg(vm.pid, signal.SIGKILL)
+                vm.wait()
+    return None
+
+
+def read_status(results: Path) -> dict[str, int]:
+    """Exit status of each stage that came to its end."""
+    path = results / "status"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {stage: int(code) for stage, code in (line.split() for line in lines)}
+
+
+def pytest_ran(results: Path) -> int:
+    """How many pytest tests ran, and were not skipped, inside the VM."""
+    path = results / "junit.xml"
+    if not path.exists():
+        return 0
+    suites = ElementTree.parse(path).getroot().iter("testsuite")
+    return sum(int(s.get("tests", 0)) - int(s.get("skipped", 0)) for s in suites)
+
+
+def judge(results: Path) -> list[str]:
+    """Everything that is wrong with what came back; empty when all is well."""
+    status = read_status(results)
+    wrong = []
+    for stage in STAGES:
+        if stage not in status:
+            wrong.append(f"{stage}: did not finish")
+            break
+        if status[stage] != 0:
+            wrong.append(f"{stage}: exit status {status[stage]}")
+    if not wrong and pytest_ran(results) == 0:
+        wrong.append("pytest: no test ran")
+    return wrong
+
+
+def tail(path: Path) -> str:
+    """The end of a log, for a failure message."""
+    if not path.exists():
+        return "(nothing)"
+    return "\n".join(path.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+
+
+def report(results: Path, wrong: list[str], duration_s: float) -> None:
+    """Tell what happened on standard output."""
+    for stage in STAGES:
+        failed = any(reason.startswith(f"{stage}:") for reason in wrong)
+        log = results / f"{stage}.log"
+        if failed:
+            print(f"-- {stage}, the end of its log --\n{tail(log)}")
+    if "boot" not in read_status(results):
+        print(f"-- console --\n{tail(results / 'console.log')}")
+    print(f"lab: {pytest_ran(results)} pytest tests ran in the VM, {duration_s:.0f} s in all")
+    for reason in wrong:
+        print(f"lab: FAILED {reason}")
+
+
+def run(results: Path, timeout_s: float) -> list[str]:
+    """Boot, run, judge and report; what went wrong, empty when nothing did."""
+    reason = missing()
+    if reason:
+        return [f"boot: this machine lacks {reason}"]
+    kernel, vng = find_kernel(), find_vng()
+    assert kernel is not None and vng is not None
+    started = time.monotonic()
+    stopped = boot(Lab(kernel, vng), results, timeout_s)
+    wrong = judge(results)
+    if stopped:
+        wrong.insert(0, stopped)
+    report(results, wrong, time.monotonic() - started)
+    return wrong
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Run the lab's tests in a VM with kvm-amd.")
+    parser.add_argument("--results", type=Path, help="directory for logs (default: temporary)")
+    parser.add_argument("--timeout", type=float, default=480, metavar="SECONDS")
+    arguments = parser.parse_args()
+    if arguments.results:
+        arguments.results.mkdir(parents=True, exist_ok=True)
+        return 1 if run(arguments.results.resolve(), arguments.timeout) else 0
+    with tempfile.TemporaryDirectory(prefix="pymigrate-lab-") as results:
+        return 1 if run(Path(results), arguments.timeout) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

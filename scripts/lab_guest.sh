@@ -1,0 +1,69 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# lab_guest.sh CHECKOUT RESULTS - the lab's share of the tests, inside the VM
+#
+# Runs as root on a read-only root file system; only RESULTS and the VM's own
+# tmpfs can be written.  Every stage leaves RESULTS/STAGE.log and a line in
+# RESULTS/status; lab.py judges them.
+set -u
+
+checkout=$1
+results=$2
+units="$checkout/csrc/build/tests"
+
+# An emulated CPU is 10 to 50 times slower: tests multiply their time limits
+# by the slowdown.  Unix sockets need a real file system, hence TMPDIR.
+export PYMIGRATE_TEST_SLOWDOWN=20
+export PYTHONDONTWRITEBYTECODE=1
+export TMPDIR=/dev/shm
+export PATH="$checkout/.venv/bin:$PATH"
+cd "$checkout" || exit 1
+
+# stage NAME FUNCTION, in a subshell so that set -e and cd stay inside
+stage() {
+	("$2") >"$results/$1.log" 2>&1
+	echo "$1 $?" >>"$results/status"
+}
+
+prepare() {
+	set -e
+	uname -a
+	modprobe kvm-amd
+	grep . /sys/module/kvm_amd/parameters/npt
+	test -c /dev/kvm
+	echo 64 >/proc/sys/vm/nr_hugepages
+	ip link set lo up
+}
+
+# The units that meet the kernel; the others do not care where they run.
+run_units() {
+	failed=0
+	ran=0
+	for test in "$units"/test_*; do
+		case $(basename "$test") in
+		*.o | *.d) continue ;;
+		test_dirty* | test_uffd* | test_kvm* | test_memory* | test_vmm*) ;;
+		*) continue ;;
+		esac
+		echo "# $(basename "$test")"
+		timeout 120 "$test" || failed=1
+		ran=1
+	done
+	[ $ran = 1 ] && return $failed
+}
+
+run_pytest() {
+	python -m pytest -m lab_subset -p no:cacheprovider -o timeout=240 \
+		--junit-xml="$results/junit.xml" tests
+}
+
+run_demo() {
+	pymigrate demo --memory 64M --vcpus 2 --working-set 1M \
+		--content random --verify --json "$results/demo.json"
+}
+
+stage boot prepare
+stage units run_units
+stage pytest run_pytest
+stage demo run_demo

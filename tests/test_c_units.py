@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The C unit tests of tests/c, each as a test of its own.
+
+They are built by csrc/Makefile three times: plain, with AddressSanitizer and
+UBSan, and with ThreadSanitizer.  A program runs once; its TAP output tells
+the result of each test in it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+UNIT = re.compile(r"\bUNIT\((\w+)\)")
+RESULT = re.compile(r"^(ok|not ok) \d+ - (\w+)(?: # SKIP (.*))?$")
+PROGRAM_TIMEOUT_S = 100
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to build and run the programs."""
+
+    name: str
+    sanitize: str
+    directory: str
+    launcher: tuple[str, ...] = ()
+
+
+VARIANTS = (
+    Variant("plain", "", "build"),
+    Variant("asan", "address,undefined", "build-address"),
+    # ThreadSanitizer's shadow does not fit the address space layouts that
+    # kernels with more random bits than it knows of choose.
+    Variant("tsan", "thread", "build-thread", ("setarch", platform.machine(), "-R")),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a program said of one of its tests."""
+
+    passed: bool
+    skipped: str | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a program said and how it ended."""
+
+    outcomes: dict[str, Outcome]
+    returncode: int
+    output: str
+
+
+@cache
+def build(variant: Variant) -> Path:
+    """Builds all programs of a variant; the directory they are in."""
+    command = ["make", "-s", "-j2", "-C", str(ROOT / "csrc"), f"SANITIZE={variant.sanitize}"]
+    done = subprocess.run([*command, "tests"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return ROOT / "csrc" / variant.directory / "tests"
+
+
+def parse(output: str) -> dict[str, Outcome]:
+    """The results in TAP output; the comment after a result is its detail."""
+    outcomes: dict[str, Outcome] = {}
+    lines = output.splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        match = RESULT.match(line)
+        if match:
+            outcomes[match[2]] = Outcome(match[1] == "ok", match[3], following)
+    return outcomes
+
+
+@cache
+def run(variant: Variant, program: str) -> Run:
+    """Runs a program once, however many tests ask."""
+    done = subprocess.run(
+        [*variant.launcher, str(build(variant) / program)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=PROGRAM_TIMEOUT_S,
+        check=False,
+        env=dict(os.environ, TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1"),
+    )
+    return Run(parse(done.stdout), done.returncode, done.stdout[-4000:] + done.stderr[-8000:])
+
+
+def programs() -> dict[str, list[str]]:
+    """Every program with the names of its tests, read from its source."""
+    sources = sorted((ROOT / "tests" / "c").glob("test_*.c"))
+    return {source.stem: UNIT.findall(source.read_text()) for source in sources}
+
+
+def cases() -> list[object]:
+    """Every test of every program in every variant."""
+    marks = {"asan": [pytest.mark.asan], "tsan": [pytest.mark.tsan]}
+    return [
+        pytest.param(variant, program, name, marks=marks.get(variant.name, []))
+        for variant in VARIANTS
+        for program, names in programs().items()
+        for name in names
+    ]
+
+
+# The first test of a variant builds it.
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("variant", "program", "name"),
+    cases(),
+    ids=lambda value: value.name if isinstance(value, Variant) else value,
+)
+def test_unit(variant: Variant, program: str, name: str) -> None:
+    result = run(variant, program)
+    assert name in result.outcomes, f"no result of {name}:\n{result.output}"
+    outcome = result.outcomes[name]
+    if outcome.skipped is not None:
+        pytest.skip(outcome.skipped)
+    assert outcome.passed, outcome.detail
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("program", programs())
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(v, marks=getattr(pytest.mark, v.name)) for v in VARIANTS if v.sanitize],
+    ids=lambda variant: variant.name,
+)
+def test_sanitizer_is_silent(variant: Variant, program: str) -> None:
+    result = run(variant, program)
+    assert result.returncode == 0, result.output
+
+
+def test_every_program_has_tests() -> None:
+    assert programs()
+    assert all(names for names in programs().values())
+
+
+def test_parse_reads_all_kinds_of_results() -> None:
+    tap = "1..3\nok 1 - a\nnot ok 2 - b\n# b.c:3: x is 1\nok 3 - c # SKIP no c here\n"
+    assert parse(tap) == {
+        "a": Outcome(True, None, "not ok 2 - b"),
+        "b": Outcome(False, None, "# b.c:3: x is 1"),
+        "c": Outcome(True, "no c here", ""),
+    }
