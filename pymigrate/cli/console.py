@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two places a command writes to: results to stdout, the rest to stderr.
+
+rich is imported here only, and only when something is about to be shown.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pymigrate.cli.exits import CommandError, Exit
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["check_json_path", "plain", "say_error", "stderr", "stdout", "table", "write_json"]
+
+_PLAIN_WIDTH = 80
+
+
+def _console(to_stderr: bool) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if to_stderr else sys.stdout
+    width = None if stream.isatty() else _PLAIN_WIDTH
+    return Console(stderr=to_stderr, highlight=False, width=width, soft_wrap=False)
+
+
+def stdout() -> Console:
+    """Where results go."""
+    return _console(to_stderr=False)
+
+
+def stderr() -> Console:
+    """Where progress and errors go."""
+    return _console(to_stderr=True)
+
+
+def say_error(message: str) -> None:
+    """One sentence on stderr, in the form every command uses."""
+    print(f"pymigrate: {message}", file=sys.stderr)
+
+
+def table(title: str | None = None, *, header: bool = True) -> Table:
+    """The house style of a table: one rule below the header, no box."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(
+        title=title,
+        title_style="bold",
+        title_justify="left",
+        header_style="bold",
+        show_header=header,
+        box=box.SIMPLE_HEAD if header else None,
+        pad_edge=False,
+        show_edge=False,
+    )
+
+
+def plain(text: str) -> str:
+    """Text from a stream or a peer, made harmless to a terminal and to rich."""
+    from rich.markup import escape
+
+    return escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+
+
+def check_json_path(target: str | None) -> None:
+    """Refuse a --json target that cannot be written, before the work begins."""
+    if target and target != "-" and not Path(target).absolute().parent.is_dir():
+        raise CommandError(f"--json: the directory of {target} does not exist", Exit.USAGE)
+
+
+def write_json(target: str, report: Mapping[str, Any]) -> None:
+    """Write a report to a file, or to stdout for ``-``."""
+    text = json.dumps(report, indent=2) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    try:
+        Path(target).write_text(text)
+    except OSError as error:
+        raise CommandError(f"cannot write the report to {target}: {error.strerror}") from error

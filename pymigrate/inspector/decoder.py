@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole of one channel: the order of frames and what they add up to.
+
+    STREAM [RANGES] { CONFIG | STATE | EPOCH { PAGES | STATE } EPOCH_END } END
+
+Frames of unknown type that are marked skippable may stand anywhere between
+STREAM and END.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, BinaryIO, Protocol
+
+from .frames import FrameReader, known_type
+from .items import StateItem, StateListError, decode_items
+from .pages import PageLedger, PageSink, check_contents, decode_pages_head, digest_of
+from .regions import StreamInfo, check_ranges, decode_stream
+from .summary import EpochSummary, StateSummary, Summary
+from .wire import (
+    BLOB_HEAD,
+    END_HEAD,
+    EPOCH_END_HEAD,
+    EPOCH_HEAD,
+    MASK64,
+    EpochKind,
+    FrameType,
+    Header,
+    xxh3,
+)
+
+
+class Sink(PageSink, Protocol):
+    """Receives everything a stream carries, in order."""
+
+    def stream(self, info: StreamInfo) -> None: ...
+
+    def config(self, config: dict[str, Any]) -> None: ...
+
+    def state(self, items: list[StateItem]) -> None: ...
+
+
+FrameListener = Callable[[Header, str], None]
+_FIRST_CHANNEL_ONLY = (FrameType.CONFIG, FrameType.STATE, FrameType.RANGES)
+
+
+class Decoder:
+    """Decodes and verifies one channel.
+
+    ``on_frame`` is called with each frame after it proved right, together
+    with a few words about it. ``run`` raises StreamError at the first error;
+    ``summary`` then holds what came before it.
+    """
+
+    def __init__(
+        self,
+        source: BinaryIO,
+        sink: Sink | None = None,
+        on_frame: FrameListener | None = None,
+    ) -> None:
+        self.summary = Summary()
+        self._reader = FrameReader(source)
+        self._sink = sink
+        self._on_frame = on_frame
+        self._ledger = PageLedger()
+        self._epoch: EpochSummary | None = None
+        self._state_digest = 0
+        self._previous: FrameType | None = None
+        self._handlers: dict[FrameType, Callable[[Header, bytes], str]] = {
+            FrameType.CONFIG: self._config,
+            FrameType.EPOCH: self._begin_epoch,
+            FrameType.PAGES: self._pages,
+            FrameType.STATE: self._state,
+            FrameType.EPOCH_END: self._end_epoch,
+            FrameType.END: self._end,
+            FrameType.RANGES: self._ranges,
+        }
+
+    def run(self) -> Summary:
+        """Decode to the end."""
+        try:
+            self._one_frame(self._stream_only)
+            while not self.summary.complete:
+                self._one_frame(self._dispatch)
+            self._reader.expect_end_of_input()
+        finally:
+            self.summary.bytes = self._reader.offset
+        return self.summary
+
+    def _one_frame(self, handle: Callable[[Header, bytes], str]) -> None:
+        header, head = self._reader.next()
+        detail = handle(header, head)
+        self._reader.finish_frame()
+        self.summary.count_frame(header)
+        if self._on_frame:
+            self._on_frame(header, detail)
+
+    def _dispatch(self, header: Header, head: bytes) -> str:
+        kind = known_type(header)
+        if kind is None:
+            return self._unknown(header)
+        self._check_order(kind)
+        if kind not in (FrameType.CONFIG, FrameType.PAGES, FrameType.STATE):
+            self._no_body(header)
+        detail = self._handlers[kind](header, head)
+        self._previous = kind
+        return detail
+
+    def _check_order(self, kind: FrameType) -> None:
+        if kind is FrameType.STREAM:
+            self._reader.fail("STREAM occurs a second time")
+        if kind in _FIRST_CHANNEL_ONLY and self._info.channel_index:
+            self._reader.fail(f"{kind.name} is allowed on channel 0 only")
+        if kind is FrameType.RANGES and self._previous is not FrameType.STREAM:
+            self._reader.fail("RANGES is allowed directly after STREAM only")
+        inside = self._epoch is not None
+        if inside and kind in (FrameType.EPOCH, FrameType.CONFIG, FrameType.END):
+            self._reader.fail(f"{kind.name} is not allowed within an epoch")
+        if not inside and kind in (FrameType.PAGES, FrameType.EPOCH_END):
+            self._reader.fail(f"{kind.name} is not allowed outside an epoch")
+
+    @property
+    def _info(self) -> StreamInfo:
+        assert self.summary.stream is not None
+        return self.summary.stream
+
+    @property
+    def _open_epoch(self) -> EpochSummary:
+        assert self._epoch is not None
+        return self._epoch
+
+    def _no_body(self, header: Header) -> None:
+        if header.body_bytes:
+            self._reader.fail(
+                f"{header.type_name} has no body, this one has {header.body_bytes} bytes"
+            )
+
+    def _head_size(self, header: Header, wanted: int) -> None:
+        if header.head_bytes != wanted:
+            self._reader.fail(
+                f"the {header.type_name} head has {header.head_bytes} bytes, it must have {wanted}"
+            )
+
+    def _unknown(self, header: Header) -> str:
+        if not header.skippable:
+            self._reader.fail(f"a frame of unknown type {header.type} may not be skipped")
+        self._reader.drop_body(header)
+        self.summary.skipped_frames += 1
+        return "skipped"
+
+    def _stream_only(self, header: Header, head: bytes) -> str:
+        if known_type(header) is not FrameType.STREAM:
+            self._reader.fail(f"the first frame must be STREAM, this is {header.type_name}")
+        self._no_body(header)
+        info = decode_stream(head, self._reader.fail)
+        self.summary.stream = info
+        self._previous = FrameType.STREAM
+        if self._sink:
+            self._sink.stream(info)
+        return f"channel {info.channel_index} of {info.channel_count}, regions: {len(info.regions)}"
+
+    def _ranges(self, header: Header, head: bytes) -> str:
+        count = check_ranges(head, self._info.regions, self._reader.fail)
+        return f"ranges: {count}"
+
+    def _blob(self, header: Header, head: bytes) -> tuple[memoryview, int]:
+        self._head_size(header, BLOB_HEAD.size)
+        (expected,) = BLOB_HEAD.unpack(head)
+        body = self._reader.body(header)
+        found = xxh3(body)
+        if found != expected:
+            self._reader.fail(f"the body hashes to {found:016x}, the head says {expected:016x}")
+        return body, found
+
+    def _config(self, header: Header, head: bytes) -> str:
+        body, _ = self._blob(header, head)
+        try:
+            config = json.loads(bytes(body).decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            self._reader.fail(f"the body of CONFIG is not JSON: {error}")
+        if not isinstance(config, dict):
+            self._reader.fail("the body of CONFIG is not a JSON object")
+        self.summary.config = config
+        if self._sink:
+            self._sink.config(config)
+        return f"members: {len(config)}"
+
+    def _state(self, header: Header, head: bytes) -> str:
+        body, body_hash = self._blob(header, head)
+        try:
+            items = decode_items(body)
+        except StateListError as error:
+            self._reader.fail(str(error))
+        self._state_digest = self._state_digest + body_hash & MASK64
+        self.summary.state = StateSummary.of(items, header)
+        if self._sink:
+            self._sink.state(items)
+        return f"items: {len(items)}"
+
+    def _begin_epoch(self, header: Header, head: bytes) -> str:
+        self._head_size(header, EPOCH_HEAD.size)
+        number, kind, reserved = EPOCH_HEAD.unpack(head)
+        expected = len(self.summary.epochs) + 1
+        if number != expected:
+            self._reader.fail(f"epoch {number} begins, expected epoch {expected}")
+        if kind not in tuple(EpochKind):
+            self._reader.fail(f"epoch {number} is of unknown kind {kind}")
+        if reserved:
+            self._reader.fail("reserved bytes of the EPOCH head are set")
+        self._epoch = EpochSummary(number, EpochKind(kind))
+        self._ledger.begin_epoch()
+        return f"epoch {number}, {EpochKind(kind).name.lower()}"
+
+    def _pages(self, header: Header, head: bytes) -> str:
+        pages = decode_pages_head(head, header.body_bytes, self._info.regions, self._reader.fail)
+        epoch = self._open_epoch
+        if pages.epoch != epoch.number:
+            self._reader.fail(f"PAGES belongs to epoch {pages.epoch}, epoch {epoch.number} is open")
+        self._ledger.describe(pages, self._reader.fail)
+        wrong = check_contents(pages, self._reader.body(header), self._sink)
+        self._ledger.judge(pages, wrong)
+        epoch.add(pages, header, digest_of(pages), wrong.bit_count())
+        return f"region {pages.region} +{pages.offset:#x}, " + _count_words(
+            pages.page_count, pages.zero_count, wrong.bit_count()
+        )
+
+    def _end_epoch(self, header: Header, head: bytes) -> str:
+        self._head_size(header, EPOCH_END_HEAD.size)
+        number, kind, reserved, frames, count, digest = EPOCH_END_HEAD.unpack(head)
+        epoch = self._open_epoch
+        found = epoch.digest + self._state_digest & MASK64
+        for name, said, is_so in (
+            ("epoch", number, epoch.number),
+            ("kind", kind, epoch.kind.value),
+            ("reserved", reserved, 0),
+            ("frame_count", frames, epoch.frames),
+            ("page_count", count, epoch.pages),
+            ("digest", digest, found),
+        ):
+            if said != is_so:
+                self._reader.fail(f"EPOCH_END says {name} {said}, it is {is_so}")
+        epoch.digest = found
+        epoch.suspect_pages_left = self._ledger.suspect_pages
+        if epoch.kind is EpochKind.SEALED and epoch.suspect_pages_left:
+            region, offset = self._ledger.first_suspect()
+            self._reader.fail(
+                f"{epoch.suspect_pages_left} pages of the sealed epoch do not match their hash, "
+                f"the first in region {region} at offset {offset:#x}"
+            )
+        self.summary.close_epoch(epoch)
+        self._epoch, self._state_digest = None, 0
+        return f"epoch {number}, {count} pages, digest {digest:016x}"
+
+    def _end(self, header: Header, head: bytes) -> str:
+        self._head_size(header, END_HEAD.size)
+        (count,) = END_HEAD.unpack(head)
+        if count != header.sequence:
+            self._reader.fail(f"END counts {count} frames before it, there were {header.sequence}")
+        self.summary.complete = True
+        return f"after {count} frames"
+
+
+def _count_words(pages: int, zero: int, suspect: int) -> str:
+    words = f"{pages - zero} stored, {zero} zero"
+    return f"{words}, {suspect} suspect" if suspect else words

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An independent encoder of the stream, written from docs/stream-format.md.
+
+It shares nothing with the inspector or the C core, and it can be told to lie
+in every field: a frame is a :class:`Frame` until :func:`encode` gives it its
+sequence number and checksum.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import xxhash
+
+PAGE = 4096
+BLOCK = 64 * PAGE
+STREAM, CONFIG, EPOCH, PAGES, STATE, EPOCH_END, END, RANGES = range(1, 9)
+FUZZY, SEALED = 1, 2
+SESSION = bytes(range(1, 17))
+M64 = (1 << 64) - 1
+
+
+def xxh3(data: bytes) -> int:
+    return int(xxhash.xxh3_64_intdigest(data))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame; what is None is filled in with the right value."""
+
+    type: int
+    head: bytes = b""
+    body: bytes = b""
+    flags: int = 0
+    magic: bytes = b"PMIG"
+    reserved: tuple[int, int, int] = (0, 0, 0)
+    head_bytes: int | None = None
+    body_bytes: int | None = None
+    sequence: int | None = None
+    checksum: int | None = None
+
+    def encode(self, sequence: int) -> bytes:
+        tail = struct.pack(
+            "<BBHIIIQ",
+            self.type,
+            self.flags,
+            self.reserved[1],
+            len(self.head) if self.head_bytes is None else self.head_bytes,
+            len(self.body) if self.body_bytes is None else self.body_bytes,
+            self.reserved[2],
+            sequence if self.sequence is None else self.sequence,
+        )
+        checksum = xxh3(tail + self.head) if self.checksum is None else self.checksum
+        start = struct.pack("<4sIQ", self.magic, self.reserved[0], checksum)
+        return start + tail + self.head + self.body
+
+
+def encode(frames: Iterable[Frame]) -> bytes:
+    return b"".join(frame.encode(number) for number, frame in enumerate(frames))
+
+
+@dataclass(frozen=True)
+class Region:
+    name: bytes = b"ram"
+    gpa: int = 0
+    size: int = 4 * BLOCK
+    backing: int = PAGE
+    kind: int = 1
+    reserved: int = 0
+
+    def encode(self) -> bytes:
+        return struct.pack(
+            "<QQQII32s", self.gpa, self.size, self.backing, self.kind, self.reserved, self.name
+        )
+
+
+def stream(
+    regions: Sequence[Region] = (Region(),),
+    *,
+    version: tuple[int, int] = (1, 0),
+    channel: tuple[int, int] = (0, 1),
+    session: bytes = SESSION,
+    page: int = PAGE,
+    block: int = 64,
+    count: int | None = None,
+    reserved: bytes = bytes(12),
+) -> Frame:
+    count = len(regions) if count is None else count
+    fixed = struct.pack("<HHHH16sIII12s", *version, *channel, session, page, block, count, reserved)
+    return Frame(STREAM, fixed + b"".join(region.encode() for region in regions))
+
+
+def blob(kind: int, body: bytes, body_hash: int | None = None) -> Frame:
+    body_hash = xxh3(body) if body_hash is None else body_hash
+    return Frame(kind, struct.pack("<Q", body_hash), body)
+
+
+def config(value: Mapping[str, Any]) -> Frame:
+    return blob(CONFIG, json.dumps(value).encode())
+
+
+def item(
+    name: bytes, data: bytes, version: int = 1, flags: int = 0, size: int | None = None
+) -> bytes:
+    size = len(data) if size is None else size
+    return struct.pack("<48sIIQ", name, version, flags, size) + data + bytes(-len(data) % 8)
+
+
+def state_list(
+    items: Sequence[bytes],
+    *,
+    magic: bytes = b"PMST",
+    version: int = 1,
+    count: int | None = None,
+    reserved: int = 0,
+) -> bytes:
+    count = len(items) if count is None else count
+    return struct.pack("<4sIII", magic, version, count, reserved) + b"".join(items)
+
+
+def state(*items: bytes) -> Frame:
+    return blob(STATE, state_list(items))
+
+
+def ranges(entries: Sequence[tuple[int, int, int]], *, count: int | None = None) -> Frame:
+    """Entries are (region, offset, size)."""
+    count = len(entries) if count is None else count
+    body = b"".join(struct.pack("<IIQQ", region, 0, at, size) for region, at, size in entries)
+    return Frame(RANGES, struct.pack("<II", count, 0) + body, flags=1)
+
+
+def epoch(number: int, kind: int = FUZZY, reserved: int = 0) -> Frame:
+    return Frame(EPOCH, struct.pack("<QII", number, kind, reserved))
+
+
+def page_digest(region: int, page: int, page_hash: int) -> int:
+    return xxh3(struct.pack("<QQQ", region, page, page_hash))
+
+
+def pages(
+    number: int,
+    contents: Mapping[int, bytes | None],
+    *,
+    region: int = 0,
+    offset: int = 0,
+    hashes: Mapping[int, int] | None = None,
+    mask: int | None = None,
+    zero_mask: int | None = None,
+    count: int | None = None,
+    encoding: int = 0,
+    stored: int | None = None,
+    reserved: bytes = bytes(3),
+) -> Frame:
+    """Pages of one block by number; None stands for a zero page."""
+    full = {page: data for page, data in sorted(contents.items()) if data is not None}
+    if mask is None:
+        mask = sum(1 << page for page in contents)
+    if zero_mask is None:
+        zero_mask = sum(1 << page for page, data in contents.items() if data is None)
+    count = len(full) if count is None else count
+    head = struct.pack("<QQIIQQ", number, offset, region, count, mask, zero_mask)
+    for page, data in full.items():
+        digest = (hashes or {}).get(page, xxh3(data))
+        size = len(data) if stored is None else stored
+        head += struct.pack("<QIB3s", digest, size, encoding, reserved)
+    return Frame(PAGES, head, b"".join(full.values()))
+
+
+def epoch_end(
+    number: int, kind: int, frames: int, count: int, digest: int, reserved: int = 0
+) -> Frame:
+    return Frame(EPOCH_END, struct.pack("<QIIQQQ", number, kind, reserved, frames, count, digest))
+
+
+def end(count: int) -> Frame:
+    return Frame(END, struct.pack("<Q", count))
+
+
+@dataclass
+class Writer:
+    """Writes a correct channel, keeping count for the frames that sum up."""
+
+    regions: Sequence[Region] = (Region(),)
+    channel: tuple[int, int] = (0, 1)
+    frames: list[Frame] = field(default_factory=list)
+    _number: int = 0
+    _kind: int = 0
+    _digest: int = 0
+    _n_frames: int = 0
+    _n_pages: int = 0
+
+    def __post_init__(self) -> None:
+        self.frames.append(stream(self.regions, channel=self.channel))
+
+    def add(self, frame: Frame) -> Writer:
+        self.frames.append(frame)
+        if frame.type == STATE:
+            self._digest += xxh3(frame.body)
+        return self
+
+    def begin(self, kind: int = FUZZY) -> Writer:
+        self._number += 1
+        self._kind, self._n_frames, self._n_pages = kind, 0, 0
+        return self.add(epoch(self._number, kind))
+
+    def block(
+        self, contents: Mapping[int, bytes | None], region: int = 0, offset: int = 0, **lies: Any
+    ) -> Writer:
+        frame = pages(self._number, contents, region=region, offset=offset, **lies)
+        hashes = lies.get("hashes") or {}
+        for page, data in contents.items():
+            digest = 0 if data is None else hashes.get(page, xxh3(data))
+            self._digest += page_digest(region, offset // PAGE + page, digest)
+        self._n_frames += 1
+        self._n_pages += len(contents)
+        return self.add(frame)
+
+    def finish(self) -> Writer:
+        digest, self._digest = self._digest & M64, 0
+        return self.add(
+            epoch_end(self._number, self._kind, self._n_frames, self._n_pages, digest)
+        )
+
+    def end(self) -> bytes:
+        self.frames.append(end(len(self.frames)))
+        return encode(self.frames)
+
+
+def page_of(number: int) -> bytes:
+    """A page that is not zero and differs for each number."""
+    return struct.pack("<Q", number + 1) * (PAGE // 8)
+
+
+def sample() -> list[Frame]:
+    """A correct channel that holds every frame type and both epoch kinds."""
+    writer = Writer((Region(), Region(b"high", 1 << 32, 2 * BLOCK - 5 * PAGE)))
+    writer.add(ranges([(0, 0, BLOCK), (1, PAGE, PAGE)]))
+    writer.add(config({"kind": "sample", "vcpus": 2}))
+    writer.add(state(item(b"rehearsal", b"early")))
+    writer.begin().block({0: page_of(1), 3: None, 63: page_of(2)})
+    writer.block({5: page_of(3)}, region=1, offset=BLOCK).finish()
+    writer.add(Frame(200, b"from a newer minor version", bytes(100), flags=1))
+    writer.begin(SEALED).block({0: None, 1: page_of(4)})
+    writer.add(state(item(b"kvm/vcpu0/regs", bytes(range(100)), 3), item(b"x", b"", 1, 1)))
+    writer.finish()
+    writer.frames.append(end(len(writer.frames)))
+    return writer.frames
+
+
+__all__ = [name for name in dir() if not name.startswith("_")] + ["replace"]
