@@ -221,9 +221,7 @@ class Writer:
 
     def finish(self) -> Writer:
         digest, self._digest = self._digest & M64, 0
-        return self.add(
-            epoch_end(self._number, self._kind, self._n_frames, self._n_pages, digest)
-        )
+        return self.add(epoch_end(self._number, self._kind, self._n_frames, self._n_pages, digest))
 
     def end(self) -> bytes:
         self.frames.append(end(len(self.frames)))

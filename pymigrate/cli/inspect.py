@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
             decoder.run()
         except StreamError as failed:
             error = failed
-        except (OSError, OverflowError) as failed:
-            raise CommandError(f"{args.file}: {failed}") from failed
+        except OSError as failed:
+            raise CommandError(f"{args.file}: {failed.strerror}") from failed
     if args.json:
         write_json("-", {**decoder.summary.to_json(), **_verdict(error)})
     elif not error or decoder.summary.stream:

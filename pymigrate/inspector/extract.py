@@ -7,6 +7,7 @@ thing and of the harmless characters of its name.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -52,7 +53,7 @@ class Extractor:
             path = self._directory / f"region-{number}-{safe_name(region.name)}.bin"
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
             self._region_fds.append(fd)
-            os.truncate(fd, region.size_bytes)
+            _make_hole(fd, number, region.size_bytes)
 
     def config(self, config: dict[str, Any]) -> None:
         text = json.dumps(config, indent=2) + "\n"
@@ -84,3 +85,12 @@ class Extractor:
             name = f"{number:03}-{safe_name(item.name)}-v{item.version}.bin"
             (directory / name).write_bytes(item.data)
         self._state = []
+
+
+def _make_hole(fd: int, number: int, size_bytes: int) -> None:
+    try:
+        os.truncate(fd, size_bytes)
+    except (OSError, OverflowError) as error:
+        raise OSError(
+            errno.EFBIG, f"the file system cannot hold region {number} of {size_bytes} bytes"
+        ) from error
