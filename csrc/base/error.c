@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static void format_message(struct pmig_error *err, int code,
-			   const char *format, va_list args)
+static void format_message(struct pmig_error *err, int code, const char *format,
+			   va_list args)
 {
 	err->code = code;
 	vsnprintf(err->message, sizeof(err->message), format, args);
@@ -41,4 +41,18 @@ int pmig_fail_errno(struct pmig_error *err, const char *format, ...)
 	snprintf(err->message + used, sizeof(err->message) - used, ": %s",
 		 strerror_r(-code, reason, sizeof(reason)));
 	return code;
+}
+
+void pmig_error_prefix(struct pmig_error *err, const char *format, ...)
+{
+	struct pmig_error inner = *err;
+	size_t used;
+	va_list args;
+
+	va_start(args, format);
+	format_message(err, inner.code, format, args);
+	va_end(args);
+	used = strlen(err->message);
+	snprintf(err->message + used, sizeof(err->message) - used, ": %s",
+		 inner.message);
 }

@@ -15,6 +15,10 @@
 int pmig_fail(struct pmig_error *err, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* Put "prefix: " before the sentence that err (not NULL) holds. */
+void pmig_error_prefix(struct pmig_error *err, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
 /* As pmig_fail(), with -errno, and ": strerror" appended to the sentence. */
 int pmig_fail_errno(struct pmig_error *err, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));

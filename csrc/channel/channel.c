@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "channel/channel.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+
+/* Give every kind the same words for the same mishap. */
+static int fail_io(const struct pmig_channel *channel, const char *verb,
+		   int code, struct pmig_error *err)
+{
+	char reason[128];
+
+	if (code == -EPIPE || code == -ECONNRESET)
+		return pmig_fail(err, -EPIPE,
+				 "%s: the peer closed the connection",
+				 channel->ops->kind);
+	if (code == -ENOSPC)
+		return pmig_fail(err, code,
+				 "%s: no space left on the device; free some "
+				 "and start again",
+				 channel->ops->kind);
+	return pmig_fail(err, code, "%s: cannot %s: %s", channel->ops->kind,
+			 verb, strerror_r(-code, reason, sizeof(reason)));
+}
+
+static int remaining_ms(uint64_t since_ns, int stall_ms)
+{
+	uint64_t passed_ms = (pmig_now_ns() - since_ns) / 1000000u;
+
+	if (stall_ms < 0)
+		return -1;
+	return passed_ms >= (uint64_t)stall_ms ? 0 : stall_ms - (int)passed_ms;
+}
+
+/* Wait for events on the channel; 0, -ECANCELED or -ETIMEDOUT. */
+static int wait_for(struct pmig_channel *channel, short events,
+		    const struct channel_wait *wait, struct pmig_error *err)
+{
+	struct pollfd fds[2] = {
+		{.fd = wait->cancel_fd, .events = POLLIN},
+		{.fd = channel->fd, .events = events},
+	};
+	uint64_t since_ns = pmig_now_ns();
+	int n;
+
+	do {
+		n = poll(fds, 2, remaining_ms(since_ns, wait->stall_ms));
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return pmig_fail_errno(err, "%s: cannot wait",
+				       channel->ops->kind);
+	if (fds[0].revents)
+		return pmig_fail(err, -ECANCELED, "cancelled");
+	if (n == 0)
+		return pmig_fail(
+			err, -ETIMEDOUT, "%s: nothing could be %s for %d ms",
+			channel->ops->kind,
+			events & POLLIN ? "read" : "written", wait->stall_ms);
+	return 0;
+}
+
+int channel_wait_readable(struct pmig_channel *channel,
+			  const struct channel_wait *wait,
+			  struct pmig_error *err)
+{
+	if (channel->fd < 0)
+		return 0;
+	return wait_for(channel, POLLIN, wait, err);
+}
+
+/* Drop done bytes from the front; the number of pieces left. */
+static int advance(struct iovec **iov, int n_iov, size_t done)
+{
+	while (n_iov > 0 && done >= (*iov)->iov_len) {
+		done -= (*iov)->iov_len;
+		(*iov)++;
+		n_iov--;
+	}
+	if (n_iov > 0) {
+		(*iov)->iov_base = (uint8_t *)(*iov)->iov_base + done;
+		(*iov)->iov_len -= done;
+	}
+	return n_iov;
+}
+
+static int pieces(int n_iov)
+{
+	return n_iov < IOV_MAX ? n_iov : IOV_MAX;
+}
+
+int channel_write(struct pmig_channel *channel, struct iovec *iov, int n_iov,
+		  const struct channel_wait *wait, struct pmig_error *err)
+{
+	n_iov = advance(&iov, n_iov, 0);
+	while (n_iov > 0) {
+		ssize_t done =
+			channel->ops->writev(channel, iov, pieces(n_iov));
+		int rc;
+
+		if (done >= 0) {
+			n_iov = advance(&iov, n_iov, (size_t)done);
+			continue;
+		}
+		if (done != -EAGAIN)
+			return fail_io(channel, "write", (int)done, err);
+		rc = wait_for(channel, POLLOUT, wait, err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+int channel_read(struct pmig_channel *channel, struct iovec *iov, int n_iov,
+		 const struct channel_wait *wait, struct pmig_error *err)
+{
+	bool started = false;
+
+	n_iov = advance(&iov, n_iov, 0);
+	while (n_iov > 0) {
+		ssize_t done = channel->ops->readv(channel, iov, pieces(n_iov));
+		int rc;
+
+		if (done > 0) {
+			started = true;
+			n_iov = advance(&iov, n_iov, (size_t)done);
+			continue;
+		}
+		if (done == 0)
+			return pmig_fail(err, started ? -EPIPE : -ENODATA,
+					 "%s: the stream ends %s",
+					 channel->ops->kind,
+					 started ? "within a frame"
+						 : "without its end frame");
+		if (done != -EAGAIN)
+			return fail_io(channel, "read", (int)done, err);
+		rc = wait_for(channel, POLLIN, wait, err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+int channel_flush(struct pmig_channel *channel, struct pmig_error *err)
+{
+	int rc = channel->ops->flush ? channel->ops->flush(channel) : 0;
+
+	return rc ? fail_io(channel, "flush", rc, err) : 0;
+}
+
+void pmig_channel_free(struct pmig_channel *channel)
+{
+	if (!channel)
+		return;
+	if (channel->ops->free)
+		channel->ops->free(channel);
+	free(channel);
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * channel.h - an ordered byte stream, whatever carries it
+ *
+ * The engine writes and reads whole runs of bytes through channel_write() and
+ * channel_read(); those loop over the ops of the kind of channel, which move
+ * some bytes or say that they would block. Waiting happens in one place, so
+ * that every wait ends on cancellation and on a stall.
+ */
+#ifndef PMIG_CHANNEL_CHANNEL_H
+#define PMIG_CHANNEL_CHANNEL_H
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "pymigrate.h"
+
+/**
+ * struct channel_ops - one kind of channel
+ * @kind:	for messages: "socket", "file", "null", "memory"
+ * @ends:	reading at the end says so at once, so that it can be asked
+ * @writev:	write some bytes of at most IOV_MAX pieces; the count (> 0),
+ *		-EAGAIN when nothing can be written now, or another -errno
+ * @readv:	read some bytes; the count, 0 at the end, -EAGAIN, or -errno
+ * @flush:	make what was written durable; 0 or -errno. May be NULL.
+ * @free:	release what the kind owns. May be NULL.
+ */
+struct channel_ops {
+	const char *kind;
+	bool ends;
+	ssize_t (*writev)(struct pmig_channel *channel, const struct iovec *iov,
+			  int n_iov);
+	ssize_t (*readv)(struct pmig_channel *channel, const struct iovec *iov,
+			 int n_iov);
+	int (*flush)(struct pmig_channel *channel);
+	void (*free)(struct pmig_channel *channel);
+};
+
+/**
+ * struct pmig_channel - base of every kind
+ * @ops:	its kind
+ * @fd:		the caller's descriptor, or -1
+ */
+struct pmig_channel {
+	const struct channel_ops *ops;
+	int fd;
+};
+
+/**
+ * struct channel_wait - when to stop waiting
+ * @cancel_fd:	an eventfd; readable means -ECANCELED
+ * @stall_ms:	no byte moved for this long means -ETIMEDOUT; -1: never
+ */
+struct channel_wait {
+	int cancel_fd;
+	int stall_ms;
+};
+
+/*
+ * Write everything. iov is used up. 0, -ECANCELED, -ETIMEDOUT, -EPIPE when
+ * the peer is gone, or another -errno, with a sentence.
+ */
+int channel_write(struct pmig_channel *channel, struct iovec *iov, int n_iov,
+		  const struct channel_wait *wait, struct pmig_error *err);
+
+/*
+ * Read exactly the bytes of iov, which is used up. Errors as above; -EPIPE
+ * when the stream ends before that, and -ENODATA when it ends before the
+ * first byte.
+ */
+int channel_read(struct pmig_channel *channel, struct iovec *iov, int n_iov,
+		 const struct channel_wait *wait, struct pmig_error *err);
+
+/* Wait until there is something to read (or the end). */
+int channel_wait_readable(struct pmig_channel *channel,
+			  const struct channel_wait *wait,
+			  struct pmig_error *err);
+
+int channel_flush(struct pmig_channel *channel, struct pmig_error *err);
+
+#endif

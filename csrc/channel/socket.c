@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* socket.c - a channel over a connected stream socket, TCP or unix */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "base/error.h"
+#include "channel/channel.h"
+
+static ssize_t socket_writev(struct pmig_channel *channel,
+			     const struct iovec *iov, int n_iov)
+{
+	const struct msghdr message = {
+		.msg_iov = (struct iovec *)iov,
+		.msg_iovlen = (size_t)n_iov,
+	};
+	ssize_t done;
+
+	do {
+		done = sendmsg(channel->fd, &message, MSG_NOSIGNAL);
+	} while (done < 0 && errno == EINTR);
+	return done < 0 ? -errno : done;
+}
+
+static ssize_t socket_readv(struct pmig_channel *channel,
+			    const struct iovec *iov, int n_iov)
+{
+	struct msghdr message = {
+		.msg_iov = (struct iovec *)iov,
+		.msg_iovlen = (size_t)n_iov,
+	};
+	ssize_t done;
+
+	do {
+		done = recvmsg(channel->fd, &message, 0);
+	} while (done < 0 && errno == EINTR);
+	return done < 0 ? -errno : done;
+}
+
+static const struct channel_ops socket_ops = {
+	.kind = "socket",
+	.writev = socket_writev,
+	.readv = socket_readv,
+};
+
+static int check_socket(int fd, struct pmig_error *err)
+{
+	socklen_t size = sizeof(int);
+	int type;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size))
+		return pmig_fail_errno(err, "fd %d is not a usable socket", fd);
+	if (type != SOCK_STREAM)
+		return pmig_fail(err, -EINVAL, "fd %d is not a stream socket",
+				 fd);
+	return 0;
+}
+
+/* Frames are written whole, so waiting to fill a segment only adds delay. */
+static void set_nodelay(int fd)
+{
+	int on = 1;
+
+	/* a unix socket has no such option, and needs none */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+int pmig_channel_from_socket(int fd, struct pmig_channel **channel,
+			     struct pmig_error *err)
+{
+	int flags;
+	int rc = check_socket(fd, err);
+
+	if (rc)
+		return rc;
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK))
+		return pmig_fail_errno(err, "cannot make fd %d non-blocking",
+				       fd);
+	set_nodelay(fd);
+	*channel = calloc(1, sizeof(**channel));
+	if (!*channel)
+		return pmig_fail(err, -ENOMEM, "no memory for a channel");
+	(*channel)->ops = &socket_ops;
+	(*channel)->fd = fd;
+	return 0;
+}

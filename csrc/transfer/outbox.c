@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transfer/outbox.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+int outbox_init(struct outbox *box, struct pmig_channel *channel,
+		const struct channel_wait *wait, struct pmig_error *err)
+{
+	box->channel = channel;
+	box->wait = *wait;
+	box->slots = calloc(OUTBOX_SLOTS, OUTBOX_SLOT_BYTES);
+	if (!box->slots)
+		return pmig_fail(err, -ENOMEM, "no memory for send buffers");
+	return 0;
+}
+
+void outbox_fini(struct outbox *box)
+{
+	free(box->slots);
+	box->slots = NULL;
+}
+
+struct frame *outbox_slot(struct outbox *box)
+{
+	return (void *)(box->slots + (size_t)box->n_slots * OUTBOX_SLOT_BYTES);
+}
+
+static void push_piece(struct outbox *box, void *base, size_t bytes)
+{
+	box->pieces[box->n_pieces++] = (struct iovec){base, bytes};
+	box->n_bytes += bytes;
+}
+
+/* Would another block with all its pages apart still fit? */
+static bool is_full(const struct outbox *box)
+{
+	return box->n_slots == OUTBOX_SLOTS || box->n_bytes >= OUTBOX_BYTES ||
+	       box->n_pieces + 1 + PMIG_BLOCK_PAGES > OUTBOX_PIECES;
+}
+
+int outbox_push_pages(struct outbox *box, const struct iovec *bodies,
+		      int n_bodies, struct pmig_error *err)
+{
+	struct frame *frame = outbox_slot(box);
+
+	frame_finish(frame);
+	push_piece(box, frame, frame_bytes(frame));
+	for (int i = 0; i < n_bodies; i++)
+		push_piece(box, bodies[i].iov_base, bodies[i].iov_len);
+	box->n_slots++;
+	box->sequence++;
+	return is_full(box) ? outbox_flush(box, err) : 0;
+}
+
+int outbox_flush(struct outbox *box, struct pmig_error *err)
+{
+	size_t bytes = box->n_bytes;
+	int rc;
+
+	if (box->n_pieces == 0)
+		return 0;
+	rc = channel_write(box->channel, box->pieces, box->n_pieces, &box->wait,
+			   err);
+	box->n_slots = 0;
+	box->n_pieces = 0;
+	box->n_bytes = 0;
+	if (!rc)
+		box->wire_bytes += bytes;
+	return rc;
+}
+
+int outbox_write(struct outbox *box, enum pmig_frame_type type,
+		 const void *head, uint32_t head_bytes, const void *body,
+		 uint32_t body_bytes, struct pmig_error *err)
+{
+	struct frame *frame;
+	int rc = outbox_flush(box, err);
+
+	if (rc)
+		return rc;
+	frame = malloc(sizeof(*frame) + head_bytes);
+	if (!frame)
+		return pmig_fail(err, -ENOMEM, "no memory for a frame");
+	frame_begin(frame, type, head_bytes, body_bytes, box->sequence++);
+	memcpy(frame->head, head, head_bytes);
+	frame_finish(frame);
+	push_piece(box, frame, frame_bytes(frame));
+	if (body_bytes)
+		push_piece(box, (void *)body, body_bytes);
+	rc = outbox_flush(box, err);
+	free(frame);
+	return rc;
+}

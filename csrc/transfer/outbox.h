@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * outbox.h - frames on their way into one channel
+ *
+ * Frames are gathered and written together, so that a round over scattered
+ * pages does not pay one system call for each block. Heads are built in
+ * slots of the outbox; page bodies are pointed to where they lie in guest
+ * memory and are read by the kernel when the outbox is written. All room is
+ * set aside once: nothing here allocates after outbox_init().
+ */
+#ifndef PMIG_TRANSFER_OUTBOX_H
+#define PMIG_TRANSFER_OUTBOX_H
+
+#include "channel/channel.h"
+#include "stream/frame.h"
+
+enum {
+	/* PAGES frames gathered at most; a scattered round uses them all */
+	OUTBOX_SLOTS = 64,
+	/* header and largest head of a PAGES frame, kept 8-byte aligned */
+	OUTBOX_SLOT_BYTES = WIRE_HEADER_BYTES + WIRE_PAGES_HEAD_BYTES,
+	/* one piece for each head, and for each run of pages behind it */
+	OUTBOX_PIECES = 1024,
+	/*
+	 * Written when this much is gathered: large enough that the cost of
+	 * the call vanishes, small enough that pages are still in the
+	 * second-level cache from hashing when the kernel copies them.
+	 */
+	OUTBOX_BYTES = 512 << 10,
+};
+static_assert(OUTBOX_SLOT_BYTES % 8 == 0, "slots stay aligned");
+
+/**
+ * struct outbox - see above
+ * @channel:	where it is written to
+ * @wait:	how long writing may take
+ * @sequence:	number of the next frame
+ * @wire_bytes:	bytes written so far
+ * @slots:	room for heads, OUTBOX_SLOTS of OUTBOX_SLOT_BYTES; owned
+ * @n_slots:	slots in use
+ * @pieces:	what to write
+ * @n_pieces:	pieces in use
+ * @n_bytes:	bytes of the pieces in use
+ */
+struct outbox {
+	struct pmig_channel *channel;
+	struct channel_wait wait;
+	uint64_t sequence;
+	uint64_t wire_bytes;
+	uint8_t *slots;
+	unsigned int n_slots;
+	struct iovec pieces[OUTBOX_PIECES];
+	int n_pieces;
+	size_t n_bytes;
+};
+
+int outbox_init(struct outbox *box, struct pmig_channel *channel,
+		const struct channel_wait *wait, struct pmig_error *err);
+void outbox_fini(struct outbox *box);
+
+/* Room for the head of one PAGES frame; never NULL. */
+struct frame *outbox_slot(struct outbox *box);
+
+/*
+ * Queue the frame in the slot just handed out, its bodies being n_pieces
+ * runs of guest memory; writes the outbox when it is full.
+ */
+int outbox_push_pages(struct outbox *box, const struct iovec *bodies,
+		      int n_bodies, struct pmig_error *err);
+
+/* Write what is queued, then a frame of any type and its body. */
+int outbox_write(struct outbox *box, enum pmig_frame_type type,
+		 const void *head, uint32_t head_bytes, const void *body,
+		 uint32_t body_bytes, struct pmig_error *err);
+
+/* Write what is queued. */
+int outbox_flush(struct outbox *box, struct pmig_error *err);
+
+#endif

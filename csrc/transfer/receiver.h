@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * receiver.h - the receiving side of the page pipeline
+ *
+ * Theory of operation
+ *
+ * A receiver has one reader thread for each channel. A reader reads a frame's
+ * header and head into a buffer of its own, checks them, and then lets the
+ * kernel put the page bodies straight into guest memory, where it hashes
+ * them. All pages of a block come on one channel, so the words of the page
+ * bitmaps (which pages were written, which are suspect) each belong to one
+ * reader and need no lock.
+ *
+ * What the readers tell the outside goes through one bounded queue of events
+ * under one lock: a blob as it comes, an epoch once its end has come on every
+ * channel, the end of the stream once every channel has ended. A reader that
+ * is ahead waits at the start of an epoch until the one before is complete
+ * everywhere, and a reader with a blob waits for room in the queue; so a
+ * peer cannot make the receiver hold more than a few blobs.
+ *
+ * The first failure of any reader is kept; it wakes the waiting caller and,
+ * through the cancel eventfd, the other readers. Events that were queued
+ * before it are still delivered.
+ *
+ * Memory that the sender announced (RANGES) is allocated ahead of the pages
+ * by one more thread, in big steps; see prefault.h.
+ */
+#ifndef PMIG_TRANSFER_RECEIVER_H
+#define PMIG_TRANSFER_RECEIVER_H
+
+#include <pthread.h>
+
+#include "channel/channel.h"
+#include "stream/frame.h"
+#include "transfer/events.h"
+#include "transfer/prefault.h"
+
+struct pmig_receiver;
+
+/**
+ * struct reader - one channel's reader
+ * @receiver:	its owner
+ * @index:	number of the channel
+ * @thread:	its thread, when @started
+ * @channel:	borrowed
+ * @wait:	limits within a frame
+ * @idle:	limits between frames
+ * @frame:	buffer of WIRE_HEADER_BYTES + WIRE_MAX_HEAD_BYTES; owned
+ * @sequence:	of the next frame
+ * @opened:	STREAM has come
+ * @ended:	END has come
+ * @in_epoch:	between EPOCH and EPOCH_END
+ * @part:	what has come of the running epoch
+ * @frames:	PAGES frames of it
+ * @state_digest: what STATE frames before the epoch add to its digest
+ * @suspects:	pages of this channel that are suspect now
+ * @wire_bytes:	read so far
+ */
+struct reader {
+	struct pmig_receiver *receiver;
+	uint32_t index;
+	bool started;
+	pthread_t thread;
+	struct pmig_channel *channel;
+	struct channel_wait wait;
+	struct channel_wait idle;
+	struct frame *frame;
+	uint64_t sequence;
+	bool opened;
+	bool ended;
+	bool in_epoch;
+	struct epoch_part part;
+	uint64_t frames;
+	uint64_t state_digest;
+	uint64_t suspects;
+	uint64_t wire_bytes;
+};
+
+/**
+ * struct pmig_receiver - see above
+ * @memory:	borrowed
+ * @n_readers:	number of channels
+ * @readers:	one for each channel
+ * @cancel_fd:	eventfd, readable once the receiver is cancelled or failed
+ * @session_id:	expected; all zero accepts any
+ * @written:	per block, pages that hold something other than zero
+ * @suspect:	per block, pages whose bytes did not match their hash
+ * @seen:	per block, the epoch that described it last
+ * @events:	queue to the caller
+ * @prefault:	allocates ahead
+ * @blob:	data of the event handed out last; owned
+ */
+struct pmig_receiver {
+	const struct pmig_memory *memory;
+	uint32_t n_readers;
+	struct reader *readers;
+	int cancel_fd;
+	uint8_t session_id[PMIG_SESSION_ID_BYTES];
+	uint64_t *written;
+	uint64_t *suspect;
+	uint64_t *seen;
+	struct event_queue events;
+	struct prefault prefault;
+	uint8_t *blob;
+};
+
+/* The body of a reader thread. */
+void *reader_main(void *reader);
+
+/* Take a PAGES frame whose head was checked; apply.c. */
+int reader_pages(struct reader *reader, struct pmig_error *err);
+
+/* Read a run of bytes of the running frame. */
+int reader_read(struct reader *reader, struct iovec *iov, int n_iov,
+		struct pmig_error *err);
+
+#endif

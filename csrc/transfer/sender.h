@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sender.h - the sending side of the page pipeline
+ *
+ * Theory of operation
+ *
+ * A sender has one worker thread for each channel. Memory is cut into chunks
+ * of SENDER_CHUNK_BLOCKS blocks, and chunk c always belongs to channel
+ * c % n_channels: the versions of a page therefore arrive in order without a
+ * barrier between rounds, and no two workers ever touch the same bitmap word,
+ * the same block or the same channel. They share nothing that is written
+ * except the view, whose words they own by chunk.
+ *
+ * pmig_sender_round() harvests, hands every worker the round, and waits until
+ * all are done. A worker passes over its chunks: re-arm the chunk, take the
+ * bits of each block, look at the pages, queue a PAGES frame. Re-arming comes
+ * before looking, so a write that races is found by the next harvest.
+ *
+ * In the first round every page is pending, most of them perhaps never
+ * allocated. Those are found without reading (reading shared memory would
+ * allocate it) and nothing is sent for them: memory starts as zeros at the
+ * receiver. Only the first round can meet holes in number; later rounds see
+ * pages that were written, and do not pay for asking.
+ *
+ * Between rounds the workers sleep, so the calling thread may write to the
+ * channels itself (blobs, the end frames).
+ *
+ * When a worker fails, the first error is kept, and the cancel eventfd wakes
+ * whichever workers wait on their channels. The sender is then done for; the
+ * taken bits are still in the view.
+ */
+#ifndef PMIG_TRANSFER_SENDER_H
+#define PMIG_TRANSFER_SENDER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "transfer/outbox.h"
+
+enum {
+	/*
+	 * 16 MiB: one KVM_CLEAR_DIRTY_LOG covers it, which keeps the number
+	 * of TLB flushes low, and it is sent within milliseconds, which keeps
+	 * the pages few that are written between re-arming and reading.
+	 */
+	SENDER_CHUNK_BLOCKS = 64,
+};
+
+struct pmig_sender;
+
+/**
+ * struct send_worker - one channel's worker
+ * @sender:	its owner
+ * @index:	number of the channel
+ * @thread:	its thread, when @started
+ * @box:	frames on their way
+ * @round:	counters of the running round; read by others once it is over
+ * @sent_pages:	since the sender was made; for progress
+ * @wire_bytes:	likewise
+ * @blocks_done: of the running round
+ * @frames:	PAGES frames of the running round
+ */
+struct send_worker {
+	struct pmig_sender *sender;
+	uint32_t index;
+	bool started;
+	pthread_t thread;
+	struct outbox box;
+	struct pmig_round round;
+	uint64_t frames;
+	atomic_uint_least64_t sent_pages;
+	atomic_uint_least64_t wire_bytes;
+	atomic_uint_least64_t blocks_done;
+};
+
+/**
+ * struct pmig_sender - see above
+ * @memory:	borrowed
+ * @view:	borrowed
+ * @n_workers:	number of channels
+ * @workers:	one for each channel
+ * @cancel_fd:	eventfd, readable once the sender is cancelled or failed
+ * @epoch:	number of the running or last epoch
+ * @state_digest: what STATE frames since the last epoch add to its digest
+ * @lock:	guards the members below
+ * @wake:	a new round, or @stopping
+ * @idle:	@n_busy became 0
+ * @generation:	counts rounds handed out
+ * @n_busy:	workers that have not finished the round
+ * @kind:	of the round
+ * @stopping:	the workers are to end
+ * @failed:	first error; code 0 while there is none
+ */
+struct pmig_sender {
+	const struct pmig_memory *memory;
+	struct pmig_view *view;
+	uint32_t n_workers;
+	struct send_worker *workers;
+	int cancel_fd;
+	_Atomic uint64_t epoch;
+	uint64_t state_digest;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	pthread_cond_t idle;
+	uint64_t generation;
+	uint32_t n_busy;
+	enum pmig_epoch_kind kind;
+	bool stopping;
+	struct pmig_error failed;
+};
+
+/* The body of a worker thread. */
+void *send_worker_main(void *worker);
+
+/* Send the worker's share of the round; send_round.c. */
+int send_worker_round(struct send_worker *worker, struct pmig_error *err);
+
+/* Keep the first error and wake everybody. */
+void sender_fail(struct pmig_sender *sender, const struct pmig_error *err);
+
+#endif
