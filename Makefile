@@ -61,7 +61,7 @@ lab-packages: $(VENV)/.installed
 # them into a temporary one for each build.
 $(VENV)/.installed: pyproject.toml setup.py | system-packages
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q 'setuptools>=68' wheel 'cffi>=1.16'
+	$(BIN)/pip install -q 'setuptools>=77' wheel 'cffi>=1.16'
 	$(BIN)/pip install -q --no-build-isolation -e '.[test]'
 	@touch $@
 

@@ -71,6 +71,8 @@ ffibuilder.set_source(
         "-g",
         "-pthread",
         "-fvisibility=hidden",
+        # The guest programs are included by the assembler.
+        f"-Wa,-I{CSRC}",
         *pkg_config("--cflags"),
     ],
     # The header makes pmig_* visible for the shared library; here they are

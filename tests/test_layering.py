@@ -41,7 +41,7 @@ OUTSIDE = {
     "xxhash.h": r"page/\w+\.[ch]",
 }
 
-PURE_MODULES = ("policy", "report", "protocol", "inspect")
+PURE_MODULES = ("policy", "report", "protocol", "inspector")
 
 
 def c_files() -> list[Path]:
@@ -115,6 +115,12 @@ def python_files() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
+def package_of(path: Path, level: int) -> str:
+    """The package that an import with level leading dots starts from."""
+    parts = path.relative_to(ROOT).parts[:-level]
+    return ".".join(parts)
+
+
 def imports(path: Path) -> set[str]:
     """Absolute names of all modules that a file imports, at any depth."""
     found: set[str] = set()
@@ -122,8 +128,8 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            module = node.module or ""
+            base = [package_of(path, node.level)] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
             found.update(f"{module}.{alias.name}" for alias in node.names)
             found.add(module)
     return found
