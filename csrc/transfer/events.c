@@ -144,23 +144,31 @@ int events_part(struct event_queue *queue, const struct epoch_part *part,
 	return rc;
 }
 
-int events_end(struct event_queue *queue, struct pmig_error *err)
+/* With the lock held: every channel has sent its END. */
+static int complete_stream(struct event_queue *queue, struct pmig_error *err)
 {
 	const struct pmig_event event = {
 		.struct_size = sizeof(event),
 		.kind = PMIG_EVENT_END,
 		.epoch = queue->complete,
 	};
+
+	return append(queue, &event, err);
+}
+
+int events_end(struct event_queue *queue, uint64_t epoch,
+	       struct pmig_error *err)
+{
 	int rc = 0;
 
 	pthread_mutex_lock(&queue->lock);
-	queue->n_ended++;
-	if (queue->n_parts)
+	if (queue->n_ended++ == 0)
+		queue->last_epoch = epoch;
+	if (queue->last_epoch != epoch)
 		rc = pmig_fail(err, -EBADMSG,
-			       "one channel ends after another epoch than "
-			       "the others");
+			       "the channels end after different epochs");
 	else if (queue->n_ended == queue->n_channels)
-		rc = append(queue, &event, err);
+		rc = complete_stream(queue, err);
 	pthread_mutex_unlock(&queue->lock);
 	return rc;
 }

@@ -40,6 +40,7 @@ struct epoch_part {
  * @sum:	of the parts that have come of epoch @complete + 1
  * @n_parts:	how many
  * @n_ended:	channels that have ended
+ * @last_epoch:	after which the first of them ended
  * @failed:	first failure; code 0 while there is none
  */
 struct event_queue {
@@ -53,6 +54,7 @@ struct event_queue {
 	struct epoch_part sum;
 	uint32_t n_parts;
 	uint32_t n_ended;
+	uint64_t last_epoch;
 	struct pmig_error failed;
 };
 
@@ -74,8 +76,9 @@ int events_enter(struct event_queue *queue, uint64_t epoch, uint32_t kind,
 int events_part(struct event_queue *queue, const struct epoch_part *part,
 		struct pmig_error *err);
 
-/* One channel has ended; the last one queues the END event. */
-int events_end(struct event_queue *queue, struct pmig_error *err);
+/* One channel has ended after epoch; the last one queues the END event. */
+int events_end(struct event_queue *queue, uint64_t epoch,
+	       struct pmig_error *err);
 
 /* Take the oldest event, or the failure once there is none. */
 int events_take(struct event_queue *queue, int timeout_ms,

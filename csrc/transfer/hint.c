@@ -45,9 +45,9 @@ static uint64_t bytes_of(const struct pmig_block *block)
 static bool add_block(struct hints *hints, const struct pmig_block *block,
 		      uint32_t region)
 {
-	struct wire_range *last = &hints->list[hints->n - 1];
+	struct wire_range *last = hints->n ? &hints->list[hints->n - 1] : NULL;
 
-	if (hints->n && last->region == region &&
+	if (last && last->region == region &&
 	    last->offset_bytes + last->size_bytes == block->offset_bytes) {
 		last->size_bytes += bytes_of(block);
 		return true;

@@ -210,6 +210,20 @@ static int on_ranges(struct reader *reader, struct pmig_error *err)
 			      err);
 }
 
+/* A file can be asked whether anything follows its end; a socket cannot. */
+static int check_nothing_follows(struct reader *reader, struct pmig_error *err)
+{
+	uint8_t byte;
+	struct iovec iov = {&byte, 1};
+
+	if (!reader->channel->ops->ends)
+		return 0;
+	if (channel_read(reader->channel, &iov, 1, &reader->wait, NULL) == 0)
+		return pmig_fail(err, -EBADMSG,
+				 "something follows the end of the stream");
+	return 0;
+}
+
 static int on_end(struct reader *reader, struct pmig_error *err)
 {
 	const struct wire_end *end;
@@ -224,8 +238,11 @@ static int on_end(struct reader *reader, struct pmig_error *err)
 				 "the stream had %" PRIu64 " frames, %" PRIu64
 				 " came",
 				 end->frame_count, reader->sequence);
+	rc = check_nothing_follows(reader, err);
+	if (rc)
+		return rc;
 	reader->ended = true;
-	return events_end(&reader->receiver->events, err);
+	return events_end(&reader->receiver->events, reader->part.epoch, err);
 }
 
 static int on_unknown(struct reader *reader, struct pmig_error *err)
@@ -312,20 +329,6 @@ static int read_frame(struct reader *reader, struct pmig_error *err)
 	return rc;
 }
 
-/* A file can be asked whether anything follows its end; a socket cannot. */
-static int check_nothing_follows(struct reader *reader, struct pmig_error *err)
-{
-	uint8_t byte;
-	struct iovec iov = {&byte, 1};
-
-	if (!reader->channel->ops->ends)
-		return 0;
-	if (channel_read(reader->channel, &iov, 1, &reader->wait, NULL) == 0)
-		return pmig_fail(err, -EBADMSG,
-				 "something follows the end of the stream");
-	return 0;
-}
-
 void *reader_main(void *arg)
 {
 	struct reader *reader = arg;
@@ -334,8 +337,6 @@ void *reader_main(void *arg)
 
 	while (!rc && !reader->ended)
 		rc = read_frame(reader, &err);
-	if (!rc)
-		rc = check_nothing_follows(reader, &err);
 	if (rc) {
 		pmig_error_prefix(&err, "channel %" PRIu32, reader->index);
 		events_fail(&reader->receiver->events, &err);

@@ -26,18 +26,24 @@ struct draft {
 	int n_bodies;
 };
 
-/* Neighbouring pages become one piece. */
+/* Does page follow the last piece directly? */
+static bool extends_last(const struct draft *draft, const uint8_t *page)
+{
+	const struct iovec *last;
+
+	if (draft->n_bodies == 0)
+		return false;
+	last = &draft->bodies[draft->n_bodies - 1];
+	return (const uint8_t *)last->iov_base + last->iov_len == page;
+}
+
 static void add_body(struct draft *draft, uint8_t *page)
 {
-	struct iovec *last = &draft->bodies[draft->n_bodies - 1];
-
-	if (draft->n_bodies > 0 &&
-	    (uint8_t *)last->iov_base + last->iov_len == page) {
-		last->iov_len += PMIG_PAGE_BYTES;
-		return;
-	}
-	draft->bodies[draft->n_bodies++] =
-		(struct iovec){page, PMIG_PAGE_BYTES};
+	if (extends_last(draft, page))
+		draft->bodies[draft->n_bodies - 1].iov_len += PMIG_PAGE_BYTES;
+	else
+		draft->bodies[draft->n_bodies++] =
+			(struct iovec){page, PMIG_PAGE_BYTES};
 }
 
 static void add_page(struct draft *draft, struct send_worker *worker,

@@ -20,8 +20,14 @@ struct unit_test {
 	void (*run)(void);
 };
 
-#define UNIT(function) {#function, function}
-#define UNIT_END       {NULL, NULL}
+#define UNIT(function)                                                         \
+	{                                                                      \
+#function, function                                            \
+	}
+#define UNIT_END                                                               \
+	{                                                                      \
+		NULL, NULL                                                     \
+	}
 
 extern jmp_buf unit_escape;
 extern char unit_message[1024];
