@@ -19,6 +19,7 @@
     ├── MachineError            a hook of the machine raised
     ├── NotConvergedError       the guest dirties faster than the link carries
     ├── CancelledError          cancel() was called
+    ├── TooLateError            cancel() after the commit
     └── InDoubtError            commit was sent, its answer never came
 
 Where a migration reports instead of raising (:meth:`Source.migrate`), the
@@ -48,6 +49,7 @@ __all__ = [
     "StallError",
     "StepTimeoutError",
     "StreamError",
+    "TooLateError",
 ]
 
 
@@ -132,6 +134,10 @@ class NotConvergedError(MigrateError):
 
 class CancelledError(MigrateError):
     """The migration was cancelled by its owner."""
+
+
+class TooLateError(MigrateError):
+    """Commit was sent: the migration cannot be cancelled any more."""
 
 
 class InDoubtError(MigrateError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 from pymigrate._engine.channel import Channel, channel_array
 from pymigrate._engine.memory import Memory
@@ -41,7 +41,7 @@ class EndEvent:
     """Orderly end on every channel."""
 
 
-Event = Union[BlobEvent, EpochEvent, EndEvent]
+Event = BlobEvent | EpochEvent | EndEvent
 
 
 class Receiver(Handle):

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connecting side: opens control, data and query connections."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pymigrate import _frames, protocol
+from pymigrate._link import Link
+from pymigrate.addresses import Address, connect
+from pymigrate.errors import MigrateError, PeerLostError, ProtocolError
+from pymigrate.options import Options
+
+__all__ = ["Connector", "Dialer"]
+
+# Makes one connected stream socket to the destination.
+Connector = Callable[[], socket.socket]
+
+
+@dataclass
+class Dialer:
+    """Opens the connections of one session.
+
+    :ivar session: 32 hexadecimal digits.
+    :ivar token: what ACCEPT gave; the proof that a connection is ours.
+    """
+
+    target: Address | Connector
+    options: Options
+    session: str
+    token: str = ""
+
+    @property
+    def peer(self) -> str:
+        """The destination, for messages."""
+        if isinstance(self.target, Address):
+            return f"the destination {self.target}"
+        return "the destination"
+
+    def link(self, role: str, on_failure: Callable[[MigrateError], None] | None = None) -> Link:
+        """A control or query connection that was welcomed.
+
+        :raises MigrateError: with step, peer and time.
+        """
+        sock = self._connect(role)
+        link = Link(
+            sock,
+            self.peer,
+            self.options.peer_timeout_ms,
+            sent=1,
+            on_failure=on_failure,
+        )
+        try:
+            welcome = link.receive(
+                f"waiting to be served ({role} connection)",
+                self.options.handshake_timeout_ms,
+                protocol.Welcome,
+            )
+            if not protocol.OLDEST <= welcome.version <= protocol.NEWEST:
+                raise ProtocolError(f"{self.peer} chose protocol version {welcome.version}")
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    def data(self, channel: int) -> socket.socket:
+        """A data connection, to be handed to the C core."""
+        return self._connect("data", channel)
+
+    def _connect(self, role: str, channel: int = 0) -> socket.socket:
+        hello = protocol.Hello(
+            oldest=protocol.OLDEST,
+            newest=protocol.NEWEST,
+            role=role,
+            session=self.session,
+            token="" if role == "control" else self.token,
+            channel=channel,
+        )
+        frame = _frames.pack(hello.TYPE, protocol.encode(hello), 0, 0)
+        limit_ms = self.options.connect_timeout_ms
+        try:
+            if isinstance(self.target, Address):
+                sock = connect(self.target, limit_ms, self.options.peer_timeout_ms)
+            else:
+                sock = self.target()
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise PeerLostError(
+                f"connecting ({role} connection) to {self.peer} within {limit_ms / 1000:g} s: {why}"
+            ) from error
+        try:
+            sock.settimeout(limit_ms / 1000)
+            sock.sendall(frame)
+        except OSError as error:
+            sock.close()
+            raise PeerLostError(
+                f"greeting {self.peer} ({role} connection): {error.strerror or error}"
+            ) from error
+        return sock

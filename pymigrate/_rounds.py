@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rounds, what they measured, and what the policy made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pymigrate._clock import Stopwatch
+from pymigrate._engine import EpochKind, RoundStats
+from pymigrate._outgoing import Outgoing
+from pymigrate.errors import EngineError
+from pymigrate.options import Options
+from pymigrate.policy import (
+    Action,
+    Decision,
+    RoundMeasurement,
+    SwitchoverCosts,
+    decide,
+    estimate,
+    final_downtime_ms,
+)
+from pymigrate.report import RoundReport
+
+__all__ = ["Rounds"]
+
+# Returns once the destination has the whole epoch.
+Acknowledge = Callable[[RoundStats], None]
+
+
+class Rounds:
+    """The rounds of one migration.
+
+    :param acknowledge: waits for the peer; None where there is no peer.
+    """
+
+    def __init__(
+        self,
+        out: Outgoing,
+        options: Options,
+        clock: Stopwatch,
+        acknowledge: Acknowledge | None,
+    ) -> None:
+        self._out, self._options, self._clock = out, options, clock
+        self._acknowledge = acknowledge
+        self.history: list[RoundMeasurement] = []
+        self.reports: list[RoundReport] = []
+        self._stats: RoundStats | None = None
+
+    def fuzzy(self) -> None:
+        """One round with the guest running; its pages have arrived after it."""
+        watch = Stopwatch()
+        stats = self._send(EpochKind.FUZZY)
+        if self._acknowledge is not None:
+            self._acknowledge(stats)
+        duration_ms = watch.elapsed_ms()
+        self._out.view.commit()
+        self._stats = stats
+        self.history.append(
+            RoundMeasurement(
+                dirty_pages=stats.dirty_pages,
+                sent_pages=stats.sent_pages,
+                wire_bytes=stats.wire_bytes,
+                duration_ms=duration_ms,
+                harvest_ms=stats.harvest_ns / 1e6,
+                pending_pages=self.pending_pages(),
+                elapsed_ms=self._clock.elapsed_ms(),
+            )
+        )
+
+    def sealed(self) -> RoundStats:
+        """The last round, with the guest paused and its state captured."""
+        return self._send(EpochKind.SEALED)
+
+    def record_sealed(self, stats: RoundStats, duration_ms: float) -> None:
+        """Add the last round to the reports, once the blackout is over."""
+        self._add(stats, duration_ms, 0, Decision(Action.SWITCH, 0.0, 0.0, "sealed"))
+
+    def pending_pages(self) -> int:
+        """Gather writes, and count what the next round would look at."""
+        self._out.view.harvest()
+        return self._out.view.pending_pages()
+
+    def decide(self, costs: SwitchoverCosts | None) -> Decision:
+        """Ask the policy about the last round, and report both."""
+        decision = decide(self.history, costs, self._options.policy)
+        last, stats = self.history[-1], self._stats
+        assert stats is not None
+        self._add(stats, last.duration_ms, last.pending_pages, decision)
+        return decision
+
+    def downtime_ms(self, costs: SwitchoverCosts, pages: int) -> float:
+        """Predicted downtime with so many pages left."""
+        return final_downtime_ms(estimate(self.history, costs), pages)
+
+    def _send(self, kind: EpochKind) -> RoundStats:
+        try:
+            return self._out.sender.round(kind)
+        except EngineError as error:
+            raise self._out.explain(error) from error
+
+    def _add(self, stats: RoundStats, duration_ms: float, pending: int, decision: Decision) -> None:
+        sending_s = max(duration_ms / 1e3 - stats.harvest_ns / 1e9, 1e-9)
+        report = RoundReport(
+            epoch=stats.epoch,
+            kind=stats.kind.name.lower(),
+            dirty_pages=stats.dirty_pages,
+            sent_pages=stats.sent_pages,
+            zero_pages=stats.zero_pages,
+            raw_pages=stats.raw_pages,
+            hole_pages=stats.hole_pages,
+            wire_bytes=stats.wire_bytes,
+            duration_ms=duration_ms,
+            harvest_ms=stats.harvest_ns / 1e6,
+            bandwidth_bytes_per_s=stats.wire_bytes / sending_s,
+            pending_pages=pending,
+            predicted_downtime_ms=decision.predicted_downtime_ms,
+            decision=decision.action.value,
+            reason=decision.reason,
+        )
+        self.reports.append(report)
+        if self._options.on_round is not None:
+            self._options.on_round(report)

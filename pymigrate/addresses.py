@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Addresses: ``tcp:host:port``, ``tcp:[v6]:port``, ``unix:path``, ``file:path``, ``null:``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from enum import Enum
+
+from pymigrate.errors import AddressError
+
+__all__ = ["Address", "Scheme", "connect", "listen", "parse_address", "tune"]
+
+# Linux: fail a connection whose data stays unacknowledged for so long.
+TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18)
+
+
+class Scheme(str, Enum):
+    TCP = "tcp"
+    UNIX = "unix"
+    FILE = "file"
+    NULL = "null"
+
+
+@dataclass(frozen=True)
+class Address:
+    """A parsed address; str() gives its text back."""
+
+    scheme: Scheme
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @property
+    def is_socket(self) -> bool:
+        return self.scheme in (Scheme.TCP, Scheme.UNIX)
+
+    def __str__(self) -> str:
+        if self.scheme is Scheme.TCP:
+            host = f"[{self.host}]" if ":" in self.host else self.host
+            return f"tcp:{host}:{self.port}"
+        return f"{self.scheme.value}:{self.path}"
+
+
+def parse_address(text: str | Address) -> Address:
+    """Read an address.
+
+    :raises AddressError: with what is expected.
+    """
+    if isinstance(text, Address):
+        return text
+    scheme, separator, rest = text.partition(":")
+    if not separator or scheme not in {s.value for s in Scheme}:
+        raise AddressError(
+            f"{text!r} is not an address: expected tcp:HOST:PORT, unix:PATH, file:PATH or null:"
+        )
+    if scheme == "tcp":
+        return _parse_tcp(text, rest)
+    if scheme == "null":
+        if rest:
+            raise AddressError(f"{text!r}: null: takes nothing after the colon")
+        return Address(Scheme.NULL)
+    if not rest:
+        raise AddressError(f"{text!r}: the path is missing")
+    return Address(Scheme(scheme), path=rest)
+
+
+def _parse_tcp(text: str, rest: str) -> Address:
+    host, separator, port = rest.rpartition(":")
+    if not separator or not host or not port.isascii() or not port.isdigit():
+        raise AddressError(f"{text!r}: expected tcp:HOST:PORT")
+    if int(port) > 65535:
+        raise AddressError(f"{text!r}: port {port} is larger than 65535")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise AddressError(f"{text!r}: write an IPv6 address in brackets, tcp:[::1]:PORT")
+    return Address(Scheme.TCP, host=host, port=int(port))
+
+
+def connect(address: Address, timeout_ms: int, user_timeout_ms: int) -> socket.socket:
+    """A connected, blocking socket.
+
+    :raises OSError: as the system reports it.
+    """
+    if address.scheme is Scheme.TCP:
+        sock = socket.create_connection((address.host, address.port), timeout_ms / 1000)
+    elif address.scheme is Scheme.UNIX:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(timeout_ms / 1000)
+            sock.connect(address.path)
+        except BaseException:
+            sock.close()
+            raise
+    else:
+        raise AddressError(f"{address}: cannot be connected to")
+    sock.settimeout(None)
+    tune(sock, user_timeout_ms)
+    return sock
+
+
+def tune(sock: socket.socket, user_timeout_ms: int) -> None:
+    """No delay for small messages; notice a dead or black-holed peer."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, user_timeout_ms)
+
+
+def listen(address: Address, backlog: int = 128) -> tuple[socket.socket, Address]:
+    """A listening socket, and its address with the port the system chose.
+
+    :raises AddressError: not an address to listen on.
+    :raises OSError: as the system reports it.
+    """
+    if address.scheme is Scheme.TCP:
+        return _listen_tcp(address, backlog)
+    if address.scheme is Scheme.UNIX:
+        _remove_stale(address.path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        return _bound(sock, address.path, backlog), address
+    raise AddressError(f"{address}: cannot be listened on")
+
+
+def _listen_tcp(address: Address, backlog: int) -> tuple[socket.socket, Address]:
+    found = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    family, kind, protocol, _, where = found[0]
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _bound(sock, where, backlog)
+    return sock, Address(Scheme.TCP, host=address.host, port=sock.getsockname()[1])
+
+
+def _bound(sock: socket.socket, where: object, backlog: int) -> socket.socket:
+    try:
+        sock.bind(where)  # type: ignore[arg-type]
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket that no process listens on any more."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a migration reports: frozen dataclasses, and their JSON form.
+
+The JSON form is one object, ``{"schema": "pymigrate.report/1", ...}``, with
+the members of :class:`Report`. Members may be added within a schema version.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+__all__ = [
+    "SCHEMA",
+    "Downtime",
+    "ExitCode",
+    "Guest",
+    "Outcome",
+    "Rehearsal",
+    "Report",
+    "RoundReport",
+    "Tracker",
+    "Verify",
+]
+
+SCHEMA = "pymigrate.report/1"
+
+
+class Outcome(str, Enum):
+    """How it ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    NOT_CONVERGED = "not-converged"
+    CANCELLED = "cancelled"
+    IN_DOUBT = "in-doubt"
+
+
+class Guest(str, Enum):
+    """Who may run the guest now."""
+
+    SOURCE = "source"
+    DESTINATION = "destination"
+    FILE = "file"
+    UNKNOWN = "unknown"
+
+
+class ExitCode(int, Enum):
+    """Exit codes of the command line."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_CONVERGED = 3
+    OPERATOR = 4
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """One round; the sealed one is last."""
+
+    epoch: int
+    kind: str
+    dirty_pages: int
+    sent_pages: int
+    zero_pages: int
+    raw_pages: int
+    hole_pages: int
+    wire_bytes: int
+    duration_ms: float
+    harvest_ms: float
+    bandwidth_bytes_per_s: float
+    pending_pages: int
+    predicted_downtime_ms: float
+    decision: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Downtime:
+    """From asking the guest to pause until the destination ran it.
+
+    Seen by the source, so it contains the way of the last answer. The parts
+    add up to total_ms.
+
+    :ivar quiesce_ms: until no vCPU ran.
+    :ivar state_ms: capture at the source and load at the destination.
+    :ivar final_round_ms: the pages that were left, until they had arrived.
+    :ivar commit_ms: COMMIT and its answer.
+    :ivar resume_ms: until the vCPUs ran at the destination.
+    """
+
+    total_ms: float
+    quiesce_ms: float
+    final_round_ms: float
+    state_ms: float
+    commit_ms: float
+    resume_ms: float
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """The trial of capture and load while pages flowed."""
+
+    pause_ms: float
+    quiesce_ms: float
+    capture_ms: float
+    resume_ms: float
+    transfer_ms: float
+    load_ms: float
+    state_bytes: int
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Pages compared on both sides, and how many differed."""
+
+    pages: int
+    mismatches: int
+    duration_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """How dirty pages were found, and why so."""
+
+    kind: str
+    variant: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a migration, as one side saw it.
+
+    :ivar role: "source" or "destination".
+    :ivar guest: who may run the guest now.
+    :ivar error: one sentence, unless completed.
+    :ivar differences: why the destination refused.
+    :ivar predicted_downtime_ms: what the decision to switch rested on.
+    :ivar verify_ms: not a part of the downtime.
+    :ivar guest_gap_ms: the gap that the guest itself saw; filled in by who
+        can ask the guest.
+    :ivar oracle: what the guest's own counters proved; likewise.
+    """
+
+    outcome: Outcome
+    role: str
+    guest: Guest
+    session: str
+    peer: str
+    host: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    tracker: Tracker | None = None
+    rounds: tuple[RoundReport, ...] = ()
+    rehearsal: Rehearsal | None = None
+    downtime: Downtime | None = None
+    predicted_downtime_ms: float | None = None
+    total_ms: float = 0.0
+    wire_bytes: int = 0
+    verify: Verify | None = None
+    verify_ms: float = 0.0
+    guest_gap_ms: float | None = None
+    oracle: dict[str, Any] | None = None
+    error: str | None = None
+    differences: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code that stands for this outcome."""
+        if self.outcome is Outcome.COMPLETED:
+            return ExitCode.DONE
+        if self.outcome is Outcome.IN_DOUBT or self.guest is Guest.UNKNOWN:
+            return ExitCode.OPERATOR
+        if self.outcome in (Outcome.NOT_CONVERGED, Outcome.CANCELLED):
+            return ExitCode.NOT_CONVERGED
+        return ExitCode.FAILED
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form, enums as their values."""
+        return {"schema": SCHEMA, **asdict(self, dict_factory=_plain)}
+
+    def to_json(self, indent: int | None = 2) -> str:
+        return json.dumps(self.to_dict(), indent=indent)
+
+
+def _plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value.value if isinstance(value, Enum) else value for key, value in pairs}
