@@ -84,16 +84,21 @@ def parse(output: str) -> dict[str, Outcome]:
 @cache
 def run(variant: Variant, program: str) -> Run:
     """Runs a program once, however many tests ask."""
-    done = subprocess.run(
-        [*variant.launcher, str(build(variant) / program)],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=PROGRAM_TIMEOUT_S,
-        check=False,
-        env=dict(os.environ, TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1"),
-    )
-    return Run(parse(done.stdout), done.returncode, done.stdout[-4000:] + done.stderr[-8000:])
+    command = [*variant.launcher, str(build(variant) / program)]
+    environment = dict(os.environ, TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1")
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            timeout=PROGRAM_TIMEOUT_S,
+            check=False,
+            env=environment,
+        )
+    except subprocess.TimeoutExpired as error:
+        said = (error.stdout or b"").decode(errors="replace")
+        return Run(parse(said), -1, f"{said}\nstopped after {PROGRAM_TIMEOUT_S} s")
+    said, complained = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+    return Run(parse(said), done.returncode, said[-4000:] + complained[-8000:])
 
 
 def programs() -> dict[str, list[str]]:
