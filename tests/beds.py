@@ -91,11 +91,11 @@ BEDS = {
     bed.name: bed
     for bed in (
         Bed("kvm", "/dev/kvm", re.compile(r"/dev/kvm"), kvm_missing),
-        Bed("uffd", "userfaultfd(2)", re.compile(r"^userfaultfd: "), uffd_missing),
+        Bed("uffd", "userfaultfd(2)", re.compile(r"\buserfaultfd\b"), uffd_missing),
         Bed(
             "hugepages",
             f"{HUGE_PAGES_WANTED} huge pages of 2 MiB",
-            re.compile(r"huge ?pages:|hugetlbfs"),
+            re.compile(r"huge ?pages|hugetlbfs"),
             hugepages_missing,
         ),
         Bed(
