@@ -74,21 +74,21 @@ enum pvmm_flags {
 
 struct pvmm_config {
 	uint32_t struct_size;
-	uint32_t flags;		/* enum pvmm_flags */
-	uint64_t memory_bytes;	/* multiple of 2 MiB, up to 64 GiB */
+	uint32_t flags;		    /* enum pvmm_flags */
+	uint64_t memory_bytes;	    /* multiple of 2 MiB, up to 64 GiB */
 	uint64_t working_set_bytes; /* multiple of 4096, may be 0 for idle */
 	uint64_t rate_pages_per_s;  /* of all vCPUs together; 0: no writes */
-	uint64_t seed;		/* of content and of random programs */
+	uint64_t seed;		    /* of content and of random programs */
 	uint32_t n_vcpus;
-	uint32_t backend;	/* enum pvmm_backend */
-	uint32_t backing;	/* enum pvmm_backing */
-	uint32_t program;	/* enum pvmm_program */
-	uint32_t content;	/* enum pvmm_content */
-	uint32_t write_bytes;	/* partial: multiple of 8, 8 to 4032; 0: 64 */
+	uint32_t backend;     /* enum pvmm_backend */
+	uint32_t backing;     /* enum pvmm_backing */
+	uint32_t program;     /* enum pvmm_program */
+	uint32_t content;     /* enum pvmm_content */
+	uint32_t write_bytes; /* partial: multiple of 8, 8 to 4032; 0: 64 */
 	/* enum pmig_tracker: KVM_RING makes the dirty rings, MARKED the log */
 	uint32_t tracker;
-	uint32_t ring_entries;	/* for each vCPU, a power of two; 0: 16384 */
-	uint32_t tick_hz;	/* heartbeats per second when paced; 0: 1000 */
+	uint32_t ring_entries; /* for each vCPU, a power of two; 0: 16384 */
+	uint32_t tick_hz;      /* heartbeats per second when paced; 0: 1000 */
 	uint32_t reserved;
 };
 
@@ -130,11 +130,11 @@ int pvmm_resume(struct pvmm *vm, struct pmig_error *err);
 struct pvmm_status {
 	uint32_t struct_size;
 	uint32_t running;	/* 1 between resume and pause */
-	uint32_t stopped_vcpus;	/* that hit something unexpected */
+	uint32_t stopped_vcpus; /* that hit something unexpected */
 	uint32_t reserved;
 	uint64_t ring_full_exits;
-	uint64_t kicks;		/* KVM_RUN calls ended by a pause */
-	char message[256];	/* why the first one stopped, or empty */
+	uint64_t kicks;	   /* KVM_RUN calls ended by a pause */
+	char message[256]; /* why the first one stopped, or empty */
 };
 
 /* Any thread. */
@@ -155,8 +155,7 @@ int pvmm_wait_device_reads(struct pvmm *vm, uint64_t n, int timeout_ms,
  * tracker (a ring where config.tracker was not KVM_RING, say).
  */
 int pvmm_dirty_config(struct pvmm *vm, enum pmig_tracker tracker,
-		      struct pmig_dirty_config *config,
-		      struct pmig_error *err);
+		      struct pmig_dirty_config *config, struct pmig_error *err);
 
 /*
  * Say which tracker is in use, so that ring-full exits and the VMM's own
@@ -187,13 +186,13 @@ int pvmm_before_run(struct pvmm *vm, struct pmig_error *err);
 struct pvmm_heartbeat {
 	uint64_t count;
 	uint64_t last_tsc;
-	uint64_t max_gap_tsc;	/* longest time between two beats */
+	uint64_t max_gap_tsc; /* longest time between two beats */
 	uint64_t max_gap_at_tsc;
-	uint64_t backwards;	/* times the TSC went backwards */
+	uint64_t backwards; /* times the TSC went backwards */
 	uint64_t device_reads;
-	uint64_t device_errors;	/* sequencer repeated or skipped */
+	uint64_t device_errors;	 /* sequencer repeated or skipped */
 	uint64_t content_errors; /* program read: a page was not as written */
-	uint64_t steps;		/* pages visited, as of the last beat */
+	uint64_t steps;		 /* pages visited, as of the last beat */
 };
 
 /* What vCPU number vcpu last wrote. -ENOENT. Any thread, also running. */
@@ -214,7 +213,7 @@ struct pvmm_oracle {
 	uint64_t steps;		   /* writes that the counters add up to */
 	uint64_t sweeps;	   /* complete sweeps of the slowest vCPU */
 	uint64_t device_reads;
-	char message[256];	   /* the first thing that is wrong, or empty */
+	char message[256]; /* the first thing that is wrong, or empty */
 };
 
 enum pvmm_oracle_flags {
