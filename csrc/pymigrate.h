@@ -616,6 +616,8 @@ enum pmig_kvm_flags {
 	PMIG_KVM_IRQCHIP = 1,	/* full in-kernel irqchip: PIC, IOAPIC, LAPIC */
 	PMIG_KVM_SPLIT_IRQCHIP = 2, /* LAPIC only in the kernel */
 	PMIG_KVM_PIT = 4,	/* in-kernel i8254 */
+	/* behave as a kernel without the newer interfaces would (for tests) */
+	PMIG_KVM_BASIC = 8,
 };
 
 /*
@@ -626,7 +628,10 @@ int pmig_kvm_prepare(int kvm_fd, int vm_fd, struct pmig_error *err);
 
 /*
  * Complete a pending PIO or MMIO of a vCPU by one entry with immediate_exit.
- * To be called on the thread of that vCPU once it has left KVM_RUN.
+ * To be called on the thread of that vCPU once it has left KVM_RUN and the
+ * exit was handled. Clears run->immediate_exit. -EAGAIN: the vCPU has a
+ * further exit in run (an instruction of several accesses): handle it and
+ * call again.
  */
 int pmig_kvm_quiesce_vcpu(int vcpu_fd, struct kvm_run *run,
 			  struct pmig_error *err);

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vcpu.h - a small real machine for tests of KVM state
+ *
+ * One MiB of memory at 0, vCPUs in real mode, and what flags ask for of the
+ * in-kernel interrupt controllers and timer. Guest programs are a few bytes
+ * of 16-bit code that talk to the test through port accesses.
+ */
+#ifndef TESTS_C_VCPU_H
+#define TESTS_C_VCPU_H
+
+#include <linux/kvm.h>
+
+#include "pymigrate.h"
+
+#define TEST_VM_VCPUS	     4
+#define TEST_VM_MEMORY_BYTES (1 << 20)
+#define TEST_VM_CODE	     0x8000
+
+struct test_vm {
+	struct pmig_kvm kvm;
+	int32_t vcpu_fds[TEST_VM_VCPUS];
+	struct kvm_run *runs[TEST_VM_VCPUS];
+	uint8_t *memory;
+	size_t run_bytes;
+};
+
+/*
+ * Make a machine; flags as of struct pmig_kvm. Skips the running test where
+ * there is no /dev/kvm. The vCPUs have the host's CPUID.
+ */
+struct test_vm *test_vm_new(uint32_t n_vcpus, uint32_t flags);
+void test_vm_free(struct test_vm *vm);
+
+/* Put code at TEST_VM_CODE and vCPU 0 before its first byte. */
+void test_vm_program(struct test_vm *vm, const void *code, size_t size_bytes);
+
+/*
+ * Enter vCPU 0 until it leaves for something other than a signal; fails the
+ * running test when that takes more than five seconds.
+ */
+uint32_t test_vm_run(struct test_vm *vm);
+
+/* Run to a port access and return what was written, or the port read. */
+uint32_t test_vm_expect_out(struct test_vm *vm, uint16_t port);
+void *test_vm_expect_in(struct test_vm *vm, uint16_t port);
+
+/* An ioctl that has to work. */
+int test_vcpu_call(const struct test_vm *vm, uint32_t vcpu,
+		   unsigned long request, void *arg);
+int test_vm_call(const struct test_vm *vm, unsigned long request, void *arg);
+
+uint64_t test_vcpu_msr(const struct test_vm *vm, uint32_t vcpu, uint32_t index);
+/* False where the vCPU does not have it. */
+bool test_vcpu_set_msr(const struct test_vm *vm, uint32_t vcpu, uint32_t index,
+		       uint64_t value);
+
+#endif
