@@ -25,8 +25,20 @@ void frame_put_regions(const struct pmig_memory *memory,
 			.backing_page_bytes = region->page_size_bytes,
 			.kind = region->kind,
 		};
-		memcpy(regions[i].name, region->name, PMIG_NAME_BYTES);
+		memcpy(regions[i].name, region->name,
+		       strnlen(region->name, PMIG_NAME_BYTES - 1));
 	}
+}
+
+/* Ended by a zero byte, and nothing but zero bytes after it. */
+static bool is_padded(const char name[PMIG_NAME_BYTES])
+{
+	size_t length = strnlen(name, PMIG_NAME_BYTES);
+	char rest = 0;
+
+	for (size_t i = length; i < PMIG_NAME_BYTES; i++)
+		rest |= name[i];
+	return length < PMIG_NAME_BYTES && rest == 0;
 }
 
 static int match_region(const struct pmig_region *here,
@@ -42,7 +54,7 @@ static int match_region(const struct pmig_region *here,
 				 " in the stream",
 				 index, here->name, here->size_bytes, here->gpa,
 				 there->size_bytes, there->gpa);
-	if (there->reserved || there->name[PMIG_NAME_BYTES - 1])
+	if (there->reserved || !is_padded(there->name))
 		return pmig_fail(err, -EBADMSG,
 				 "malformed memory region %" PRIu32
 				 " in the stream",

@@ -131,7 +131,7 @@ int hint_blocks(const struct pmig_memory *memory,
 
 	if (range->region >= memory->n_maps || range->reserved ||
 	    range->offset_bytes % PMIG_PAGE_BYTES ||
-	    range->size_bytes % PMIG_PAGE_BYTES ||
+	    range->size_bytes % PMIG_PAGE_BYTES || !range->size_bytes ||
 	    __builtin_add_overflow(range->offset_bytes, range->size_bytes,
 				   &end) ||
 	    end > memory->maps[range->region].region.size_bytes)

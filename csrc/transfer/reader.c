@@ -195,7 +195,8 @@ static int on_ranges(struct reader *reader, struct pmig_error *err)
 
 	if (rc)
 		return rc;
-	if (reader->index != 0 || receiver->prefault.started)
+	if (reader->index != 0 || receiver->prefault.started ||
+	    reader->in_epoch || reader->part.epoch)
 		return out_of_place(reader, err);
 	blocks = calloc(ranges->range_count + 1u, sizeof(*blocks));
 	if (!blocks)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole of one channel: the order of frames and what they add up to.
 
-    STREAM [RANGES] { CONFIG | STATE | EPOCH { PAGES | STATE } EPOCH_END } END
+    STREAM { CONFIG | RANGES | STATE | EPOCH { PAGES | STATE } EPOCH_END } END
 
 Frames of unknown type that are marked skippable may stand anywhere between
 STREAM and END.
@@ -66,7 +66,6 @@ class Decoder:
         self._ledger = PageLedger()
         self._epoch: EpochSummary | None = None
         self._state_digest = 0
-        self._previous: FrameType | None = None
         self._handlers: dict[FrameType, Callable[[Header, bytes], str]] = {
             FrameType.CONFIG: self._config,
             FrameType.EPOCH: self._begin_epoch,
@@ -103,18 +102,18 @@ class Decoder:
         self._check_order(kind)
         if kind not in (FrameType.CONFIG, FrameType.PAGES, FrameType.STATE):
             self._no_body(header)
-        detail = self._handlers[kind](header, head)
-        self._previous = kind
-        return detail
+        return self._handlers[kind](header, head)
 
     def _check_order(self, kind: FrameType) -> None:
         if kind is FrameType.STREAM:
             self._reader.fail("STREAM occurs a second time")
         if kind in _FIRST_CHANNEL_ONLY and self._info.channel_index:
             self._reader.fail(f"{kind.name} is allowed on channel 0 only")
-        if kind is FrameType.RANGES and self._previous is not FrameType.STREAM:
-            self._reader.fail("RANGES is allowed directly after STREAM only")
         inside = self._epoch is not None
+        if kind is FrameType.RANGES and (inside or self.summary.epochs):
+            self._reader.fail("RANGES is allowed before the first epoch only")
+        if kind is FrameType.RANGES and self.summary.frames_by_type[kind.name]:
+            self._reader.fail("RANGES occurs a second time")
         if inside and kind in (FrameType.EPOCH, FrameType.CONFIG, FrameType.END):
             self._reader.fail(f"{kind.name} is not allowed within an epoch")
         if not inside and kind in (FrameType.PAGES, FrameType.EPOCH_END):
@@ -155,7 +154,6 @@ class Decoder:
         self._no_body(header)
         info = decode_stream(head, self._reader.fail)
         self.summary.stream = info
-        self._previous = FrameType.STREAM
         if self._sink:
             self._sink.stream(info)
         return f"channel {info.channel_index} of {info.channel_count}, regions: {len(info.regions)}"
