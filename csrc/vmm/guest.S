@@ -160,10 +160,12 @@ device:
 
 # ---- step routines: r8 steps, r8 unchanged ---------------------------------
 #
+# Where a page has a shadow counter, M_INFLIGHT names the page before the two
+# begin to differ: only that one may be behind when the vCPU is stopped.
+#
 # The _marked ones say after each write which page it was, in the log at
 # PVMM_LOG_VA, bit n for page n. A vCPU can be stopped between write and
-# mark: M_INFLIGHT names the page meanwhile, and the VMM always takes that
-# one as written.
+# mark: the VMM always takes M_INFLIGHT and M_INFLIGHT_SHADOW as written.
 
 .macro announce marked, address, slot
 	.if \marked
@@ -229,7 +231,7 @@ pvmm_guest_idle:
 	shl	rax, PVMM_PAGE_SHIFT
 	add	rax, r12
 	announce \marked, rdx, M_INFLIGHT_SHADOW
-	announce \marked, rax, M_INFLIGHT
+	mov	[rdi + M_INFLIGHT], rax
 	inc	qword ptr [rdx]
 	inc	qword ptr [rax]
 	mark	\marked, rdx
@@ -320,8 +322,8 @@ pvmm_guest_idle:
 	add	rdi, r12
 	.if \marked
 	mov	[r11 + M_INFLIGHT_SHADOW], rdx
-	mov	[r11 + M_INFLIGHT], rdi
 	.endif
+	mov	[r11 + M_INFLIGHT], rdi
 	mov	rax, [rdx]
 	inc	rax
 	mov	[rdx], rax

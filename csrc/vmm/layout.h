@@ -99,7 +99,7 @@
 #define M_COUNTDOWN	  0xb0 /* heartbeats until the next device access */
 #define M_STEPS		  0xb8 /* steps done before the current batch */
 #define M_RUNNING	  0xc0 /* steps of the current batch */
-#define M_INFLIGHT	  0xc8 /* marked: page being written */
+#define M_INFLIGHT	  0xc8 /* page being written, where it has a shadow */
 #define M_INFLIGHT_SHADOW 0xd0 /* marked: its shadow counter */
 
 /* Heartbeat page. */

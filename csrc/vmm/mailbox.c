@@ -8,7 +8,7 @@
 #define BATCH_STEPS 256
 
 /* Heartbeats between two device accesses. */
-#define DEVICE_EVERY 64
+#define DEVICE_EVERY 16
 
 /* Ticks of lateness that are caught up; more and a new series begins. */
 #define LATE_TICKS 4

@@ -49,13 +49,6 @@ static bool slice_is_right(const struct pvmm *vm, uint32_t vcpu,
 	if (!pvmm_oracle_slice(vm, vcpu, &verdict, oracle->message,
 			       sizeof(oracle->message)))
 		return false;
-	if (verdict.n_pending > 1) {
-		snprintf(oracle->message, sizeof(oracle->message),
-			 "vCPU %u: %llu pages are one write behind, at most 1 "
-			 "can be",
-			 vcpu, (unsigned long long)verdict.n_pending);
-		return false;
-	}
 	oracle->counters_checked += vm->plan.slices[vcpu].n_pages;
 	oracle->steps += verdict.n_steps;
 	if (verdict.n_sweeps < oracle->sweeps)

@@ -9,8 +9,8 @@
  *
  *	sweep	counters are n+1 up to some page and n from there on
  *	others	the counter equals its shadow, which lies elsewhere in guest
- *		memory; one page may be behind by one, where the vCPU stopped
- *		between the two
+ *		memory; the page that the vCPU was writing when it was stopped
+ *		may be behind by one
  */
 #include "vmm/oracle.h"
 
@@ -126,13 +126,16 @@ bool pvmm_oracle_slice(const struct pvmm *vm, uint32_t vcpu,
 {
 	const struct pvmm_slice *slice = &vm->plan.slices[vcpu];
 	bool in_order = vm->plan.config.program == PVMM_PROGRAM_SWEEP;
+	uint64_t inflight = *pvmm_word(pvmm_mailbox(vm, vcpu), M_INFLIGHT) /
+			    PVMM_PAGE_BYTES;
 	uint64_t before = *(const uint64_t *)(vm->ram.base + slice->offset);
 	bool stepped = false;
 
 	*verdict = (struct pvmm_verdict){.n_sweeps = UINT64_MAX};
 	for (uint64_t i = 0; i < slice->n_pages; i++) {
 		struct check check = look_at(vm, vcpu, i);
-		bool behind = check.shadow == check.count + 1;
+		bool behind = check.page == inflight &&
+			      check.shadow == check.count + 1;
 
 		if (check.shadow != check.count && !behind)
 			return wrong(message, message_bytes,
