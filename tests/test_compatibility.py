@@ -43,7 +43,7 @@ def base_cpuid() -> list[dict[str, int]]:
     """An Intel processor with AVX under KVM."""
     return [
         entry(0x0, eax=0x1C, ebx=0x756E6547, ecx=0x6C65746E, edx=0x49656E69),
-        entry(0x1, eax=0xC06F2, ebx=0x01020800, ecx=0x9FFFFFFF, edx=0xFFFFFFFF),
+        entry(0x1, eax=0xC06F2, ebx=0x01020800, ecx=0xFFFFFFFF, edx=0xFFFFFFFF),
         entry(0x6, eax=0x4),
         entry(0x7, 0, eax=2, ebx=0xFFFFFFFF, ecx=0xFFFFFFFF, edx=0xFFFFFFFF),
         entry(0x7, 1, eax=0xFFFFFFFF, ecx=0x20, edx=0xFFFFFFFF),
@@ -57,7 +57,7 @@ def base_cpuid() -> list[dict[str, int]]:
         entry(0xD, 7, eax=0x400, ebx=0x680),
         entry(0x40000000, eax=0x40000001, ebx=0x4B4D564B, ecx=0x564B4D56, edx=0x4D),
         entry(0x40000001, eax=0x01007EFB),
-        entry(0x80000001, ecx=0x3FFFFFFF, edx=0xFE100800),
+        entry(0x80000001, ecx=0x3FFFFFFF, edx=0xFFF80800),
         entry(0x80000007, edx=0x100),
         entry(0x80000008, eax=0x3930, ebx=0xFFFFFFFF),
         entry(0x8000000A, edx=0xFFFFFFFF),
