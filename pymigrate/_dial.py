@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from pymigrate import _frames, protocol
 from pymigrate._link import Link
+from pymigrate._trouble import Trouble
 from pymigrate.addresses import Address, connect
 from pymigrate.errors import MigrateError, PeerLostError, ProtocolError
 from pymigrate.options import Options
@@ -24,12 +26,14 @@ class Dialer:
     """Opens the connections of one session.
 
     :ivar session: 32 hexadecimal digits.
+    :ivar trouble: trouble ends an attempt to connect.
     :ivar token: what ACCEPT gave; the proof that a connection is ours.
     """
 
     target: Address | Connector
     options: Options
     session: str
+    trouble: Trouble
     token: str = ""
 
     @property
@@ -39,8 +43,10 @@ class Dialer:
             return f"the destination {self.target}"
         return "the destination"
 
-    def link(self, role: str, on_failure: Callable[[MigrateError], None] | None = None) -> Link:
+    def link(self, role: str) -> Link:
         """A control or query connection that was welcomed.
+
+        Trouble interrupts it, and its failure is trouble.
 
         :raises MigrateError: with step, peer and time.
         """
@@ -50,8 +56,9 @@ class Dialer:
             self.peer,
             self.options.peer_timeout_ms,
             sent=1,
-            on_failure=on_failure,
+            on_failure=self.trouble.report,
         )
+        self.trouble.on_trouble(link.interrupt)
         try:
             welcome = link.receive(
                 f"waiting to be served ({role} connection)",
@@ -69,6 +76,13 @@ class Dialer:
         """A data connection, to be handed to the C core."""
         return self._connect("data", channel)
 
+    def _breakable(self, sock: socket.socket) -> None:
+        def shut(_error: MigrateError) -> None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+        self.trouble.on_trouble(shut)
+
     def _connect(self, role: str, channel: int = 0) -> socket.socket:
         hello = protocol.Hello(
             oldest=protocol.OLDEST,
@@ -82,10 +96,11 @@ class Dialer:
         limit_ms = self.options.connect_timeout_ms
         try:
             if isinstance(self.target, Address):
-                sock = connect(self.target, limit_ms, self.options.peer_timeout_ms)
+                sock = connect(self.target, limit_ms, self.options.peer_timeout_ms, self._breakable)
             else:
                 sock = self.target()
         except OSError as error:
+            self.trouble.check()
             why = error.strerror or str(error)
             raise PeerLostError(
                 f"connecting ({role} connection) to {self.peer} within {limit_ms / 1000:g} s: {why}"

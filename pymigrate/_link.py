@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from pymigrate import _frames, protocol
@@ -56,7 +56,7 @@ class Link:
         *,
         sent: int = 0,
         received: int = 0,
-        on_failure: Callable[[MigrateError], None] | None = None,
+        on_failure: Callable[[MigrateError], object] | None = None,
     ) -> None:
         self.peer = peer
         self._sock = sock
@@ -64,7 +64,8 @@ class Link:
         self._timeout_s = peer_timeout_ms / 1000
         self._on_failure = on_failure
         self._condition = threading.Condition()
-        self._inbox: deque[Any] = deque()
+        self._inbox: deque[Message] = deque()
+        self._expected: list[tuple[type[Any], ...]] = []
         self._failure: MigrateError | None = None
         self._interruption: MigrateError | None = None
         self._closing = False
@@ -115,32 +116,56 @@ class Link:
 
     # ---- receiving -----------------------------------------------------
 
-    def receive(self, step: str, timeout_ms: float, *kinds: type[Any]) -> Any:
-        """The next message, which must be of one of the kinds.
+    @contextlib.contextmanager
+    def expecting(self, *kinds: type[Any]) -> Iterator[None]:
+        """Several threads may wait for different answers: within this, the
+        kinds are not out of place for the others.
+        """
+        with self._condition:
+            self._expected.append(kinds)
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._expected.remove(kinds)
+
+    def receive(self, step: str, timeout_ms: float | None, *kinds: type[M]) -> M:
+        """The next message of one of the kinds.
 
         :param step: what is being waited for, for messages.
+        :param timeout_ms: None: as long as the peer is alive.
         :raises StepTimeoutError: nothing came in time.
         :raises PeerFailedError: the peer sent ERROR.
-        :raises ProtocolError: something else came.
+        :raises ProtocolError: something came that nobody expects.
         """
-        deadline = time.monotonic() + timeout_ms / 1000
-        with self._condition:
+        limit_s = threading.TIMEOUT_MAX if timeout_ms is None else timeout_ms / 1000
+        deadline = time.monotonic() + limit_s
+        with self.expecting(*kinds), self._condition:
             self._step = step
-            while not self._inbox or self._interruption:
-                self._raise_failure(interrupted=True)
+            while True:
+                if self._interruption is not None:
+                    raise self._interruption
+                message = self._take(step, kinds)
+                if message is not None:
+                    return message
+                self._raise_failure()
                 left_s = deadline - time.monotonic()
-                if left_s <= 0 or not self._condition.wait(left_s):
-                    if self._inbox or self._failure or self._interruption:
-                        continue
+                if left_s <= 0:
                     raise StepTimeoutError(
-                        f"{step}: no answer from {self.peer} within {timeout_ms / 1000:g} s"
+                        f"{step}: no answer from {self.peer} within {limit_s:g} s"
                     )
-            message = self._inbox.popleft()
-        if kinds and not isinstance(message, kinds):
-            raise ProtocolError(f"{step}: {self.peer} sent {_name(message)} out of place")
-        return message
+                self._condition.wait(min(left_s, threading.TIMEOUT_MAX))
 
-    def post(self, event: Any) -> None:
+    def _take(self, step: str, kinds: tuple[type[M], ...]) -> M | None:
+        for message in self._inbox:
+            if isinstance(message, kinds):
+                self._inbox.remove(message)
+                return message
+            if not any(isinstance(message, wanted) for wanted in self._expected):
+                raise ProtocolError(f"{step}: {self.peer} sent {_name(message)} out of place")
+        return None
+
+    def post(self, event: Message) -> None:
         """Put a local event into the inbox, in order with the messages."""
         with self._condition:
             self._inbox.append(event)
@@ -164,12 +189,12 @@ class Link:
     def interrupt(self, error: MigrateError) -> None:
         """Make waits end with error; sending still works. Any thread."""
         with self._condition:
-            self._interruption = self._interruption or error
+            # Its own failure ends waits anyway, but after what was received.
+            if error is not self._failure:
+                self._interruption = self._interruption or error
             self._condition.notify_all()
 
-    def _raise_failure(self, interrupted: bool = False) -> None:
-        if interrupted and self._interruption is not None:
-            raise self._interruption
+    def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 

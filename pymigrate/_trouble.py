@@ -23,13 +23,13 @@ class Trouble:
         self._error: MigrateError | None = None
         self._happened = threading.Event()
         self._sealed = False
-        self._wakers: list[Callable[[MigrateError], None]] = []
+        self._wakers: list[Callable[[MigrateError], object]] = []
 
     @property
     def error(self) -> MigrateError | None:
         return self._error
 
-    def on_trouble(self, wake: Callable[[MigrateError], None]) -> None:
+    def on_trouble(self, wake: Callable[[MigrateError], object]) -> None:
         """Call wake(error) once there is trouble; at once if there is."""
         with self._lock:
             self._wakers.append(wake)

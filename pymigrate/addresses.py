@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -81,25 +82,52 @@ def _parse_tcp(text: str, rest: str) -> Address:
     return Address(Scheme.TCP, host=host, port=int(port))
 
 
-def connect(address: Address, timeout_ms: int, user_timeout_ms: int) -> socket.socket:
+def connect(
+    address: Address,
+    timeout_ms: int,
+    user_timeout_ms: int,
+    opened: Callable[[socket.socket], None] | None = None,
+) -> socket.socket:
     """A connected, blocking socket.
 
+    :param opened: is shown each socket before it connects; shutting that
+        down from another thread ends the attempt.
     :raises OSError: as the system reports it.
     """
     if address.scheme is Scheme.TCP:
-        sock = socket.create_connection((address.host, address.port), timeout_ms / 1000)
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        places: list[tuple[int, object]] = [(family, where) for family, _, _, _, where in found]
     elif address.scheme is Scheme.UNIX:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(timeout_ms / 1000)
-            sock.connect(address.path)
-        except BaseException:
-            sock.close()
-            raise
+        places = [(socket.AF_UNIX, address.path)]
     else:
         raise AddressError(f"{address}: cannot be connected to")
-    sock.settimeout(None)
-    tune(sock, user_timeout_ms)
+    failure: OSError = OSError(f"{address}: no such host")
+    for family, where in places:
+        try:
+            return _connect_to(family, where, timeout_ms, user_timeout_ms, opened)
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+def _connect_to(
+    family: int,
+    where: object,
+    timeout_ms: int,
+    user_timeout_ms: int,
+    opened: Callable[[socket.socket], None] | None,
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if opened is not None:
+            opened(sock)
+        sock.settimeout(timeout_ms / 1000)
+        sock.connect(where)  # type: ignore[arg-type]
+        sock.settimeout(None)
+        tune(sock, user_timeout_ms)
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from pymigrate._engine import TrackerKind
 from pymigrate.policy import PolicyOptions
@@ -69,3 +70,8 @@ class Options:
         for name, value in vars(self).items():
             if name.endswith("_timeout_ms") and value <= 0:
                 raise ValueError(f"{name} is {value}, expected more than 0")
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able form, without the hooks."""
+        plain = {k: v for k, v in vars(self).items() if not k.startswith("on_")}
+        return {**plain, "tracker": self.tracker.value, "policy": asdict(self.policy)}

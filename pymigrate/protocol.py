@@ -72,7 +72,8 @@ def _is_ms(value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    # JSON can spell lone surrogates, which nothing can print.
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def _is_hex(digits: int) -> Check:
@@ -85,7 +86,7 @@ def _is_hex(digits: int) -> Check:
 
 
 def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, list) and all(_is_text(item) for item in value)
 
 
 def _words(*words: str) -> Mapping[str, Check]:
@@ -99,6 +100,7 @@ INT: Mapping[str, Check] = {"check": _is_int}
 MS: Mapping[str, Check] = {"check": _is_ms}
 TEXT: Mapping[str, Check] = {"check": _is_text}
 ID: Mapping[str, Check] = {"check": _is_hex(32)}
+TOKEN: Mapping[str, Check] = {"check": lambda value: value == "" or _is_hex(32)(value)}
 HASH: Mapping[str, Check] = {"check": _is_hex(16)}
 ROLE = _words("control", "data", "query")
 EPOCH_KIND = _words("fuzzy", "sealed")
@@ -128,7 +130,7 @@ class Hello(Message):
     role: str = field(metadata=ROLE)
     session: str = field(metadata=ID)
     # What ACCEPT gave; empty for a control connection.
-    token: str = field(default="", metadata=TEXT)
+    token: str = field(default="", metadata=TOKEN)
     channel: int = field(default=0, metadata=INT)
 
 

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The decision whether the destination runs the guest: made once, under one lock.
+
+COMMIT and ABORT may come on the control connection, or on a query connection
+after that was lost, or at the same time as the destination gives up waiting.
+Whichever takes the lock first decides; the others learn what was decided.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable
+from enum import Enum
+
+from pymigrate._clock import Stopwatch
+from pymigrate._guest import hook
+from pymigrate.machine import Machine
+from pymigrate.states import DestinationState, StateTrack
+
+__all__ = ["Fate", "Handover"]
+
+
+class Fate(str, Enum):
+    """The words of STATUS."""
+
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    COMMITTED = "committed"
+    RUNNING = "running"
+    ABORTED = "aborted"
+    BROKEN = "broken"
+
+
+# Resuming takes milliseconds; who asks meanwhile waits so long for the end.
+SETTLE_S = 5.0
+
+
+class Handover:
+    """The fate of one session's machine.
+
+    :param on_decided: called when somebody else than the owner decided.
+    """
+
+    def __init__(self, session: str, track: StateTrack[DestinationState]) -> None:
+        self.session = session
+        self.token = secrets.token_hex(16)
+        self.track = track
+        self.reason = ""
+        self.resume_ms = 0.0
+        self.source_knows = threading.Event()
+        self.on_decided: Callable[[], None] | None = None
+        self._machine: Machine | None = None
+        self._fate = Fate.PREPARING
+        self._condition = threading.Condition()
+
+    @property
+    def fate(self) -> Fate:
+        return self._fate
+
+    def prepare(self, machine: Machine) -> None:
+        """Pages and state are in place: from now on it can be decided."""
+        with self._condition:
+            self._machine = machine
+            self._fate = Fate.PREPARED
+            self.track.advance(DestinationState.PREPARED)
+        self.track.notify(DestinationState.PREPARED)
+
+    def commit(self) -> Fate:
+        """Run the guest, if that is still possible; returns what became of it."""
+        with self._condition:
+            mine = self._fate is Fate.PREPARED
+            if mine:
+                self._fate = Fate.COMMITTED
+                self.track.advance(DestinationState.COMMITTED)
+        if mine:
+            self._run()
+            if self.on_decided is not None:
+                self.on_decided()
+            return self._fate
+        return self.settled()
+
+    def abort(self, reason: str) -> Fate:
+        """Never run the guest, if that is still possible."""
+        with self._condition:
+            if self._fate in (Fate.PREPARING, Fate.PREPARED):
+                self._settle(Fate.ABORTED, reason)
+        if self.on_decided is not None:
+            self.on_decided()
+        return self._fate
+
+    def wait_for_word(self, timeout_ms: int) -> Fate:
+        """The control connection is lost: wait until somebody decides."""
+        with self._condition:
+            waiting = self._fate is Fate.PREPARED
+            if waiting:
+                self.track.advance(DestinationState.WAITING)
+        if waiting:
+            self.track.notify(DestinationState.WAITING)
+        with self._condition:
+            self._condition.wait_for(lambda: self._fate is not Fate.PREPARED, timeout_ms / 1000)
+            return self._fate
+
+    def settled(self) -> Fate:
+        """Wait until a decision that was made is carried out, for a while."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._fate is not Fate.COMMITTED, SETTLE_S)
+            return self._fate
+
+    def _run(self) -> None:
+        """COMMITTED, by us alone: before_run and resume, once."""
+        machine = self._machine
+        assert machine is not None
+        watch = Stopwatch()
+        try:
+            self.track.notify(DestinationState.COMMITTED)
+            hook("preparing to run", machine.before_run)
+        except Exception as error:
+            # Not one instruction was run: the source may have it back.
+            with self._condition:
+                self._settle(Fate.ABORTED, str(error))
+            return
+        try:
+            hook("resuming the guest", machine.resume)
+        except Exception as error:
+            self.track.to(DestinationState.BROKEN)
+            with self._condition:
+                self._settle(Fate.BROKEN, str(error))
+            return
+        self.resume_ms = watch.elapsed_ms()
+        self.track.to(DestinationState.RUNNING)
+        with self._condition:
+            self._settle(Fate.RUNNING, "")
+
+    def _settle(self, fate: Fate, reason: str) -> None:
+        self._fate, self.reason = fate, reason
+        # Fates are remembered for long; machines must not be.
+        self._machine = None
+        if fate is Fate.ABORTED:
+            self.track.advance(DestinationState.DISCARDING)
+        self._condition.notify_all()

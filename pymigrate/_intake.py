@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The destination's data path: data sockets, receiver, and its events."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pymigrate._engine import (
+    BlobEvent,
+    Channel,
+    EndEvent,
+    EpochEvent,
+    EpochKind,
+    FrameType,
+    Memory,
+    Receiver,
+)
+from pymigrate.errors import EngineError, MigrateError, ProtocolError, StepTimeoutError
+from pymigrate.options import Options
+
+__all__ = ["DataSockets", "Intake", "Sealed"]
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """The sealed epoch is complete; this is the machine's state."""
+
+    epoch: EpochEvent
+    state: bytes
+
+
+class DataSockets:
+    """The data connections of one session, as they come in."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._sockets: dict[int, socket.socket] = {}
+        self._error: MigrateError | None = None
+        self._open = True
+
+    def add(self, index: int, sock: socket.socket) -> bool:
+        """Take over a connection; False: not wanted, still the caller's."""
+        with self._condition:
+            if not self._open or index in self._sockets:
+                return False
+            self._sockets[index] = sock
+            self._condition.notify_all()
+            return True
+
+    def fail(self, error: MigrateError) -> None:
+        """End the wait."""
+        with self._condition:
+            self._error = self._error or error
+            self._condition.notify_all()
+
+    def wait(self, count: int, timeout_ms: int) -> list[socket.socket]:
+        """All connections, in the order of their channels."""
+        with self._condition:
+            self._condition.wait_for(
+                lambda: self._error or len(self._sockets) >= count, timeout_ms / 1000
+            )
+            if self._error is not None:
+                raise self._error
+            if len(self._sockets) < count:
+                raise StepTimeoutError(
+                    f"opening the data channels: {len(self._sockets)} of {count} came "
+                    f"within {timeout_ms / 1000:g} s"
+                )
+            if sorted(self._sockets) != list(range(count)):
+                raise ProtocolError(f"the data channels are not numbered 0 to {count - 1}")
+            self._open = False
+            return [self._sockets[index] for index in range(count)]
+
+    def close(self) -> None:
+        with self._condition:
+            self._open = False
+            for sock in self._sockets.values():
+                sock.close()
+            self._sockets.clear()
+
+
+class Intake:
+    """Writes what arrives into memory, and tells of it, on one thread.
+
+    :param on_epoch: a fuzzy epoch is complete.
+    :param on_sealed: the sealed epoch is complete.
+    :param on_error: nothing more will come.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        sockets: list[socket.socket],
+        session: bytes,
+        options: Options,
+        *,
+        on_epoch: Callable[[EpochEvent], None],
+        on_sealed: Callable[[Sealed], None],
+        on_error: Callable[[MigrateError], None],
+    ) -> None:
+        self._on_epoch, self._on_sealed, self._on_error = on_epoch, on_sealed, on_error
+        self._state: bytes | None = None
+        self._sealed = False
+        self._stack = contextlib.ExitStack()
+        self.wire_bytes = 0
+        try:
+            channels = [self._stack.enter_context(Channel.from_socket(s)) for s in sockets]
+            self._receiver = self._stack.enter_context(
+                Receiver(memory, channels, session, options.stall_timeout_ms)
+            )
+        except BaseException:
+            self._stack.close()
+            raise
+        self._thread = threading.Thread(target=self._pump, name="pmig-intake", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _pump(self) -> None:
+        try:
+            while self._take_event():
+                pass
+        except MigrateError as error:
+            # After the sealed epoch everything has arrived already.
+            if not self._sealed:
+                self._on_error(error)
+
+    def _take_event(self) -> bool:
+        event = self._receiver.wait()
+        if isinstance(event, BlobEvent):
+            if event.frame is FrameType.STATE:
+                self._state = event.data
+        elif isinstance(event, EpochEvent):
+            self.wire_bytes = event.wire_bytes
+            self._take_epoch(event)
+        elif isinstance(event, EndEvent):
+            if not self._sealed:
+                raise ProtocolError("the stream ended without a sealed epoch")
+            return False
+        return True
+
+    def _take_epoch(self, event: EpochEvent) -> None:
+        if self._sealed:
+            raise ProtocolError("an epoch follows the sealed one")
+        if event.kind is EpochKind.FUZZY:
+            self._on_epoch(event)
+            return
+        if self._state is None:
+            raise ProtocolError("the sealed epoch came without state")
+        self._sealed = True
+        self._on_sealed(Sealed(event, self._state))
+
+    def cancel(self) -> None:
+        """End the thread; any thread."""
+        self._receiver.cancel()
+
+    def finish(self, timeout_s: float) -> None:
+        """Wait for the orderly end, for a while."""
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def close(self) -> None:
+        """Stop receiving; idempotent."""
+        self.cancel()
+        if self._thread.is_alive():
+            self._thread.join()
+        with contextlib.suppress(EngineError):
+            self._stack.close()

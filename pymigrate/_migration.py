@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The source's side of a live migration; docs/protocol.md draws it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+
+from pymigrate._blackout import Blackout, Captured
+from pymigrate._clock import Stopwatch
+from pymigrate._dial import Connector, Dialer
+from pymigrate._engine import Channel, RoundStats, lib
+from pymigrate._flow import Flow
+from pymigrate._guest import hook
+from pymigrate._link import Link
+from pymigrate._outgoing import Outgoing
+from pymigrate._rehearsal import RehearsalThread, costs_of
+from pymigrate._resolve import Resolver, Verdict, VerdictKind
+from pymigrate._rounds import Rounds
+from pymigrate._trouble import Trouble
+from pymigrate._verify import verify_pages
+from pymigrate.addresses import Address
+from pymigrate.errors import (
+    InDoubtError,
+    MigrateError,
+    NotConvergedError,
+    PeerFailedError,
+    ProtocolError,
+    RefusedError,
+    StreamError,
+)
+from pymigrate.machine import Machine
+from pymigrate.options import Options
+from pymigrate.policy import Action, SwitchoverCosts
+from pymigrate.protocol import (
+    Abort,
+    Aborted,
+    Accept,
+    Commit,
+    Describe,
+    Done,
+    EpochAck,
+    Prepare,
+    Prepared,
+    Ready,
+    Refuse,
+    Running,
+    Status,
+)
+from pymigrate.report import Downtime, Guest, Outcome, Report
+from pymigrate.states import SOURCE_TRANSITIONS, SourceState
+
+__all__ = ["Migration"]
+
+# How long a failed source waits for the destination to read why.
+FAREWELL_MS = 1000
+
+
+class Migration(Flow):
+    """A live migration to a destination that answers."""
+
+    def __init__(self, machine: Machine, target: Address | Connector, options: Options) -> None:
+        super().__init__(machine, "", options, SOURCE_TRANSITIONS)
+        self._dialer = Dialer(target, options, self.session, self.trouble)
+        self.peer = self._dialer.peer
+        self._link: Link | None = None
+        self._stop = threading.Event()
+
+    @property
+    def link(self) -> Link:
+        assert self._link is not None
+        return self._link
+
+    def _go(self) -> None:
+        self.out = Outgoing(self.machine, self.options.tracker, self.trouble)
+        self.enter(SourceState.CONNECTING)
+        self._link = self._dialer.link("control")
+        self.enter(SourceState.HANDSHAKE)
+        self._handshake()
+        self.enter(SourceState.CHANNELS)
+        self._open_channels(self.out)
+        self.enter(SourceState.PRECOPY)
+        self.rounds = Rounds(self.out, self.options, self.clock, self._acknowledge)
+        self._hand_over(self.out, self.rounds)
+
+    # ---- setting up ----------------------------------------------------
+
+    def _handshake(self) -> None:
+        description = hook("describing the machine", self.machine.describe)
+        self.link.send(
+            Describe(
+                description=description,
+                channels=self.options.channels,
+                stream_major=lib.PMIG_STREAM_VERSION_MAJOR,
+                stream_minor=lib.PMIG_STREAM_VERSION_MINOR,
+            )
+        )
+        answer = self.link.receive(
+            "waiting to be accepted", self.options.handshake_timeout_ms, Accept, Refuse
+        )
+        if isinstance(answer, Refuse):
+            raise RefusedError(answer.differences)
+        assert isinstance(answer, Accept)
+        self._dialer.token = answer.token
+        self.link.ping()
+
+    def _open_channels(self, out: Outgoing) -> None:
+        channels = []
+        for index in range(self.options.channels):
+            sock = self._dialer.data(index)
+            out.own(sock)
+            channels.append(Channel.from_socket(sock))
+        self.link.receive("opening the data channels", self.options.handshake_timeout_ms, Ready)
+        out.start(channels, bytes.fromhex(self.session), self.options.stall_timeout_ms)
+        out.sender.hint()
+
+    # ---- rounds --------------------------------------------------------
+
+    def _acknowledge(self, stats: RoundStats) -> None:
+        step = f"waiting for epoch {stats.epoch} to arrive"
+        ack = self.link.receive(step, self.options.stall_timeout_ms, EpochAck)
+        if (ack.epoch, ack.digest) != (stats.epoch, f"{stats.digest:016x}"):
+            raise ProtocolError(f"{step}: {self.peer} has another epoch or digest")
+
+    def _round(self, rounds: Rounds) -> None:
+        self.trouble.check()
+        with self.link.expecting(EpochAck):
+            rounds.fuzzy()
+        self.link.ping()
+
+    def _rehearse(self, rounds: Rounds) -> SwitchoverCosts:
+        """A round with the rehearsal beside it."""
+        self.enter(SourceState.REHEARSING)
+        limit_ms = self.options.rehearsal_timeout_ms
+        thread = RehearsalThread(self.guest, self.link, self.trouble, limit_ms)
+        try:
+            self._round(rounds)
+        except MigrateError as error:
+            self.trouble.report(error)
+            raise
+        finally:
+            self.rehearsal = thread.join()
+        self.trouble.check()
+        assert self.rehearsal is not None
+        self.enter(SourceState.PRECOPY)
+        return costs_of(self.rehearsal, self.link.round_trip_ms or 0.0)
+
+    def _hand_over(self, out: Outgoing, rounds: Rounds) -> None:
+        self._round(rounds)
+        rounds.decide(None)
+        costs = self._rehearse(rounds)
+        blackout = Blackout(self.guest, out, rounds, self.track, self.trouble, self.options.policy)
+        while True:
+            decision = rounds.decide(costs)
+            self.predicted_downtime_ms = decision.predicted_downtime_ms
+            if decision.action is Action.GIVE_UP:
+                raise NotConvergedError(f"not converged: {decision.reason}")
+            if decision.action is Action.SWITCH and self._switch(blackout, rounds, costs):
+                return
+            self._round(rounds)
+
+    # ---- the switchover ------------------------------------------------
+
+    def _switch(self, blackout: Blackout, rounds: Rounds, costs: SwitchoverCosts) -> bool:
+        """False when pausing was taken back."""
+        self.trouble.check()
+        timer = blackout.limit(self.options.prepare_timeout_ms)
+        try:
+            captured = blackout.capture(costs)
+            if captured is None:
+                return False
+            watch = Stopwatch()
+            load_ms = self._prepare(captured)
+            prepare_ms = watch.elapsed_ms()
+        finally:
+            timer.cancel()
+        self.enter(SourceState.PREPARED)
+        if self.options.verify:
+            self._verify()
+        watch = Stopwatch()
+        resume_ms = self._commit()
+        commit_ms = watch.elapsed_ms()
+        self.downtime = _downtime(captured, prepare_ms, load_ms, commit_ms, resume_ms)
+        rounds.record_sealed(captured.stats, captured.round_ms)
+        self._farewell()
+        return True
+
+    def _prepare(self, captured: Captured) -> float:
+        """:returns: how long the destination took to load the state, ms."""
+        self.enter(SourceState.PREPARING)
+        stats = captured.stats
+        self.link.send(Prepare(epoch=stats.epoch, digest=f"{stats.digest:016x}"))
+        limit_ms = self.options.prepare_timeout_ms
+        return self.link.receive("preparing", limit_ms, Prepared).load_ms
+
+    def _verify(self) -> None:
+        self.enter(SourceState.VERIFYING)
+        self.verified, where = verify_pages(
+            self.machine.memory(), self.link, self.options.verify_timeout_ms
+        )
+        if self.verified.mismatches:
+            raise StreamError(
+                -errno.EBADMSG,
+                f"verifying: {self.verified.mismatches} of {self.verified.pages} pages differ, "
+                f"the first in {where}",
+            )
+
+    def _commit(self) -> float:
+        """Past this, only the destination's word lets the source resume.
+
+        :returns: how long resuming took at the destination, ms.
+        """
+        self.trouble.seal()
+        self.may_resume = False
+        try:
+            self.track.to(SourceState.COMMITTING)
+            self.link.send(Commit())
+            answer = self.link.receive(
+                "committing", self.options.commit_timeout_ms, Running, Aborted, Status
+            )
+        except Exception as error:
+            return self._resolve(str(error))
+        if isinstance(answer, Running):
+            self.track.to(SourceState.COMPLETED)
+            return answer.resume_ms
+        self.track.to(SourceState.RESOLVING)
+        if isinstance(answer, Aborted):
+            return self._accept(Verdict(VerdictKind.ABORTED, answer.reason))
+        assert isinstance(answer, Status)
+        return self._accept(Verdict(VerdictKind.UNKNOWN, f"{answer.state}: {answer.reason}"))
+
+    def _farewell(self) -> None:
+        # The guest runs elsewhere: nothing here can fail the migration now.
+        assert self.out is not None
+        with contextlib.suppress(MigrateError):
+            self.out.sender.end()
+        with contextlib.suppress(MigrateError):
+            self.link.send(Done())
+        self.link.close(FAREWELL_MS)
+
+    # ---- in doubt ------------------------------------------------------
+
+    def _resolve(self, reason: str, abort: bool = False) -> float:
+        self.track.to(SourceState.RESOLVING)
+        # The old trouble, if any, must not keep us from asking.
+        self._dialer.trouble = Trouble()
+        verdict = Resolver(self._dialer, self.options, self._stop).ask(abort)
+        if verdict.kind is VerdictKind.UNKNOWN:
+            reason = f"{reason}; then: {verdict.reason}"
+            verdict = Verdict(VerdictKind.UNKNOWN, reason)
+        return self._accept(verdict)
+
+    def _accept(self, verdict: Verdict) -> float:
+        if verdict.kind is VerdictKind.RUNNING:
+            self.track.to(SourceState.COMPLETED)
+            return verdict.resume_ms
+        if verdict.kind is VerdictKind.ABORTED:
+            self.may_resume = True
+            raise PeerFailedError(f"{self.peer} did not run the guest: {verdict.reason}")
+        raise InDoubtError(
+            f"in doubt: {self.peer} was told to run the guest, and whether it does is not "
+            f"known; the guest stays paused here ({verdict.reason})"
+        )
+
+    def resolve(self, abort: bool) -> Report:
+        """Ask again, from the state IN_DOUBT."""
+        try:
+            self._resolve("asked again", abort)
+        except Exception as error:
+            return self._end_badly(error)
+        return self.report(Outcome.COMPLETED, Guest.DESTINATION)
+
+    def stop(self) -> None:
+        """End a resolve that is under way."""
+        self._stop.set()
+
+    # ---- the end -------------------------------------------------------
+
+    def _abandon(self, error: BaseException) -> None:
+        if self.out is not None and self.rounds is not None:
+            self.out.sender.cancel()
+        if self._link is None:
+            return
+        with contextlib.suppress(MigrateError):
+            self._link.send(Abort(reason=str(error) or type(error).__name__))
+        self._link.close(FAREWELL_MS)
+
+    def _close(self) -> None:
+        if self._link is not None:
+            self._link.close()
+
+
+def _downtime(
+    captured: Captured, prepare_ms: float, load_ms: float, commit_ms: float, resume_ms: float
+) -> Downtime:
+    """Split the blackout; loading and resuming were timed by the peer."""
+    load_ms, resume_ms = min(load_ms, prepare_ms), min(resume_ms, commit_ms)
+    quiesce_ms = captured.quiesce_ms
+    round_ms = captured.round_ms + prepare_ms - load_ms
+    state_ms = captured.capture_ms + load_ms
+    commit_ms -= resume_ms
+    return Downtime(
+        total_ms=quiesce_ms + round_ms + state_ms + commit_ms + resume_ms,
+        quiesce_ms=quiesce_ms,
+        final_round_ms=round_ms,
+        state_ms=state_ms,
+        commit_ms=commit_ms,
+        resume_ms=resume_ms,
+    )
