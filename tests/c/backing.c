@@ -92,6 +92,9 @@ void backing_map(struct backed *guest, enum backing backing,
 	if (guest->bytes == MAP_FAILED)
 		UNIT_FAIL("cannot map %s memory: %s", backing_names[backing],
 			  strerror(errno));
+	/* pages are counted: none may come as a part of a transparent 2 MiB */
+	if (backing == BACKING_ANONYMOUS)
+		CHECK(!madvise(guest->bytes, size_bytes, MADV_NOHUGEPAGE));
 	guest->region = (struct pmig_region){
 		.struct_size = sizeof(guest->region),
 		.kind = PMIG_REGION_RAM,
