@@ -7,7 +7,6 @@ import contextlib
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict
 
 from pymigrate._clock import Stopwatch
 from pymigrate._guest import SourceGuest
@@ -21,7 +20,7 @@ from pymigrate.errors import (
     NotConvergedError,
     RefusedError,
 )
-from pymigrate.host import host_facts
+from pymigrate.hostinfo import host_info
 from pymigrate.machine import Machine
 from pymigrate.options import Options
 from pymigrate.report import Downtime, Guest, Outcome, Rehearsal, Report, Verify
@@ -149,7 +148,7 @@ class Flow(ABC):
             guest=guest,
             session=self.session,
             peer=self.peer,
-            host=asdict(host_facts()),
+            host=host_info().to_json(),
             config=self.options.describe(),
             tracker=self.out.facts if self.out is not None else None,
             rounds=rounds,
