@@ -11,11 +11,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from pymigrate._engine import DirtyTracker, Memory, TrackerKind
 
 __all__ = ["CallableMachine", "Machine", "memory_differences"]
+
+Self = TypeVar("Self", bound="Machine")
 
 
 class Machine(ABC):
@@ -74,7 +76,7 @@ class Machine(ABC):
     def close(self) -> None:
         """Destroy the machine and its memory; idempotent."""
 
-    def __enter__(self) -> Machine:
+    def __enter__(self: Self) -> Self:
         return self
 
     def __exit__(

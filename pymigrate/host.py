@@ -1,56 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts about this host that a figure is worth nothing without."""
+"""Facts about this host that a measurement is worth nothing without."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+import platform
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-__all__ = ["HostInfo", "cpu_flags", "cpu_model", "host_info", "kvm_backend", "mem_available_bytes"]
+__all__ = [
+    "HostFacts",
+    "cpu_flags",
+    "cpu_model",
+    "host_facts",
+    "kvm_backend",
+    "mem_available_bytes",
+]
 
 _BACKENDS = ("kvm_pvm", "kvm_intel", "kvm_amd")
 _BACKEND_OF_FLAG = {"vmx": "kvm_intel", "svm": "kvm_amd"}
 
 
 @dataclass(frozen=True)
-class HostInfo:
-    """What a report says about the host it was made on.
+class HostFacts:
+    """What a report says about the machine it was made on.
 
-    :ivar kvm_backend: ``kvm_intel``, ``kvm_amd``, ``kvm_pvm`` (software: a
-        guest that is not aware of it is interpreted), or None without KVM.
+    :ivar kvm: the module behind /dev/kvm: ``kvm_intel``, ``kvm_amd``, or
+        ``kvm_pvm`` (software: a guest that does not know of it is
+        interpreted); None without /dev/kvm.
     :ivar virtualized: the host is itself a virtual machine.
     """
 
     kernel: str
-    architecture: str
+    arch: str
     cpu: str
     cpus: int
     memory_bytes: int
-    kvm_backend: str | None
+    kvm: str | None
     virtualized: bool
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
-
-def host_info() -> HostInfo:
-    """Gather the facts; cheap, and the same for the life of a process."""
-    uname = os.uname()
-    return HostInfo(
-        kernel=uname.release,
-        architecture=uname.machine,
+def host_facts() -> HostFacts:
+    """Facts about the host of this process."""
+    return HostFacts(
+        kernel=platform.release(),
+        arch=platform.machine(),
         cpu=cpu_model(),
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        kvm_backend=kvm_backend(),
+        kvm=kvm_backend(),
         virtualized="hypervisor" in cpu_flags(),
     )
 
 
 def kvm_backend(modules: Path = Path("/sys/module")) -> str | None:
-    """The module that runs guests; None where there is no /dev/kvm.
+    """The module that runs guests; None without /dev/kvm.
 
     Built-in modules appear in /sys/module too. Where more than one does, the
     processor's own extension decides.
@@ -63,12 +67,12 @@ def kvm_backend(modules: Path = Path("/sys/module")) -> str | None:
     for name in present:
         if name in native or len(present) == 1:
             return name
-    return present[0] if present else "unknown"
+    return present[0] if present else "kvm"
 
 
 def cpu_model() -> str:
     """The model as the kernel names it."""
-    return _cpuinfo("model name") or os.uname().machine
+    return _cpuinfo("model name") or platform.processor() or "unknown"
 
 
 def cpu_flags() -> frozenset[str]:
@@ -85,9 +89,12 @@ def mem_available_bytes() -> int:
 
 
 def _cpuinfo(key: str) -> str:
-    with open("/proc/cpuinfo") as lines:
-        for line in lines:
-            name, _, value = line.partition(":")
-            if name.strip() == key:
-                return value.strip()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                name, _, value = line.partition(":")
+                if name.strip() == key:
+                    return value.strip()
+    except OSError:
+        pass
     return ""
