@@ -7,6 +7,7 @@ import contextlib
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from pymigrate._clock import Stopwatch
 from pymigrate._guest import SourceGuest
@@ -20,7 +21,7 @@ from pymigrate.errors import (
     NotConvergedError,
     RefusedError,
 )
-from pymigrate.hostinfo import host_info
+from pymigrate.host import host_facts
 from pymigrate.machine import Machine
 from pymigrate.options import Options
 from pymigrate.report import Downtime, Guest, Outcome, Rehearsal, Report, Verify
@@ -148,7 +149,7 @@ class Flow(ABC):
             guest=guest,
             session=self.session,
             peer=self.peer,
-            host=host_info().to_json(),
+            host=asdict(host_facts()),
             config=self.options.describe(),
             tracker=self.out.facts if self.out is not None else None,
             rounds=rounds,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pymigrate._clock import Stopwatch
@@ -33,7 +33,7 @@ from pymigrate.errors import (
     RefusedError,
     StepTimeoutError,
 )
-from pymigrate.hostinfo import host_info
+from pymigrate.host import host_facts
 from pymigrate.machine import Machine
 from pymigrate.options import Options
 from pymigrate.protocol import (
@@ -147,7 +147,7 @@ class Session:
         self.machine = self._build(describe, factory)
         self.track.to(DestinationState.CHANNELS)
         # The source may open its channels as soon as it reads this.
-        self.link.send(Accept(token=self.handover.token, host=host_info().to_json()))
+        self.link.send(Accept(token=self.handover.token, host=asdict(host_facts())))
         self._start_intake(self.machine, self.sockets.wait(describe.channels, limit_ms))
         self.track.to(DestinationState.RECEIVING)
         self.link.send(Ready())

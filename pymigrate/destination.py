@@ -19,6 +19,7 @@ import select
 import socket
 import threading
 from collections import OrderedDict, deque
+from dataclasses import asdict
 from types import TracebackType
 
 from pymigrate._clock import Stopwatch
@@ -30,7 +31,7 @@ from pymigrate._load_file import FileLoader
 from pymigrate._session import MachineFactory, Session, answer_decision
 from pymigrate.addresses import Address, Scheme, parse_address
 from pymigrate.errors import CancelledError, MigrateError, RefusedError, StepTimeoutError
-from pymigrate.hostinfo import host_info
+from pymigrate.host import host_facts
 from pymigrate.machine import Machine
 from pymigrate.options import Options
 from pymigrate.protocol import Abort, Commit, Done, Hello, Query, Status, Welcome, negotiate
@@ -145,7 +146,7 @@ class Destination:
             guest=guest,
             session=session.handover.session,
             peer="the source",
-            host=host_info().to_json(),
+            host=asdict(host_facts()),
             config=self._options.describe(),
             total_ms=session.clock.elapsed_ms(),
             wire_bytes=session.wire_bytes,
@@ -191,7 +192,7 @@ class Destination:
             guest=guest,
             session="",
             peer=str(self.address),
-            host=host_info().to_json(),
+            host=asdict(host_facts()),
             config=self._options.describe(),
             total_ms=clock.elapsed_ms(),
             wire_bytes=loader.wire_bytes,

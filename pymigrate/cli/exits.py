@@ -3,19 +3,9 @@
 
 from __future__ import annotations
 
-import enum
+from pymigrate.report import ExitCode as Exit
 
 __all__ = ["CommandError", "Exit"]
-
-
-class Exit(enum.IntEnum):
-    """What a shell script can rely on."""
-
-    DONE = 0
-    FAILED = 1  # nothing was handed over: the source still owns the guest
-    USAGE = 2
-    NOT_MIGRATED = 3  # not converged or cancelled; the source runs
-    OPERATOR = 4  # failed after commit: somebody has to decide
 
 
 class CommandError(Exception):

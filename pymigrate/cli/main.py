@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pymigrate import __version__
-from pymigrate.cli import inspect
+from pymigrate.cli import check, demo, inspect, recv, send
 from pymigrate.cli.console import say_error
 from pymigrate.cli.exits import CommandError, Exit
 
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pymigrate {__version__}")
     commands: Any = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    for module in (inspect,):
+    for module in (demo, send, recv, inspect, check):
         module.add_parser(commands)
     return parser
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.code
     except KeyboardInterrupt:
         say_error("interrupted")
-        return Exit.NOT_MIGRATED
+        return Exit.NOT_CONVERGED
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error of ours,
         # but the interpreter must not try to flush into the pipe again.

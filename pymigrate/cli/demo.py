@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pymigrate demo``: migrate a running guest between two processes."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from pymigrate.cli.console import check_json_path, write_json
+from pymigrate.cli.exits import CommandError, Exit
+from pymigrate.cli.guest_options import add_guest_options, choose_backend, guest_config
+from pymigrate.cli.migration_options import add_migration_options
+from pymigrate.cli.units import parse_count, parse_duration_ms, parse_rate, size_words
+
+if TYPE_CHECKING:
+    from pymigrate.cli.views import View
+    from pymigrate.vmm import VmConfig
+
+__all__ = ["add_parser"]
+
+_EPILOG = """\
+Two processes are started: one builds a guest and runs it, the other receives
+it. Progress goes to stderr, the report to stdout. In the end the guest runs on
+at the destination for a while, and is then checked: every page of its working
+set holds a counter that must have the right value, every other page must hold
+what it was filled with, its time must not have gone backwards, and no access
+to its device may be lost or repeated.
+
+examples:
+  pymigrate demo
+  pymigrate demo --memory 1G --working-set 64M --vcpus 2 --verify
+  pymigrate demo --link 1gbit --tracker kvm-ring --json report.json
+  pymigrate demo --dirty-rate unlimited --link 100mbit   # cannot converge
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "demo",
+        help="migrate a running guest between two processes, with proof",
+        description="Migrate a running guest between two processes, with proof.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_guest_options(parser)
+    add_migration_options(parser)
+    demo = parser.add_argument_group("the demo")
+    demo.add_argument(
+        "--link",
+        type=parse_rate,
+        metavar="RATE",
+        help="put the processes into two network namespaces joined by a link of this rate, "
+        "like 1gbit or 100mbit (needs root; default: loopback)",
+    )
+    demo.add_argument(
+        "--run-for",
+        type=parse_duration_ms,
+        default="1s",
+        metavar="TIME",
+        help="how long the guest goes on before it is checked (default: 1s)",
+    )
+    demo.add_argument(
+        "--runs", type=parse_count, default=1, metavar="N", help="do it N times and summarize"
+    )
+    demo.add_argument("--json", metavar="FILE|-", help="write the report as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Migrate; the exit code is the worst of all runs."""
+    from pymigrate.cli.views import make_view
+
+    check_json_path(args.json)
+    config = guest_config(args)
+    _check_memory(config)
+    reports = []
+    with contextlib.closing(make_view()) as view, contextlib.ExitStack() as stack:
+        if note := choose_backend(args.backend)[1]:
+            view.note(note)
+        ends = stack.enter_context(_link(args.link)) if args.link else ()
+        for number in range(1, args.runs + 1):
+            reports.append(_one_run(args, config, view, number, ends))
+            if _exit_code(reports[-1]) == Exit.NOT_CONVERGED:
+                break
+    _show(args, reports)
+    return max(_exit_code(report) for report in reports)
+
+
+def _one_run(
+    args: argparse.Namespace, config: VmConfig, view: View, number: int, ends: Any
+) -> dict[str, Any]:
+    from pymigrate.cli.pair import run_pair
+
+    if args.runs > 1:
+        view.note(f"run {number} of {args.runs}")
+    report = run_pair(_send_options(args, config), view, args.run_for, ends)
+    link = {"link_bits_per_s": args.link} if args.link else {}
+    return {**report, "config": {**report["config"], **link}}
+
+
+def _link(rate: int) -> Any:
+    from pymigrate.network import shaped_link
+
+    return shaped_link(rate)
+
+
+def _check_memory(config: VmConfig) -> None:
+    """Both sides hold the guest at the same time."""
+    from pymigrate.host import mem_available_bytes
+
+    needed = 0 if config.content.value == "untouched" else 2 * config.memory_bytes
+    available = mem_available_bytes()
+    if needed > available:
+        raise CommandError(
+            f"two guests of {size_words(config.memory_bytes)} do not fit into the "
+            f"{size_words(available)} that are available: choose a smaller --memory",
+            Exit.USAGE,
+        )
+
+
+def _send_options(args: argparse.Namespace, config: VmConfig) -> list[str]:
+    """The command line of the source, with every choice made."""
+    rate = config.dirty_rate_pages_per_s
+    options = {
+        "--memory": config.memory_bytes,
+        "--vcpus": config.vcpus,
+        "--guest": config.guest.value,
+        "--working-set": config.working_set_bytes,
+        "--dirty-rate": "unlimited" if rate is None else rate,
+        "--content": config.content.value,
+        "--backing": config.backing.value,
+        "--backend": config.backend.value,
+        "--channels": args.channels,
+        "--tracker": args.tracker,
+        "--downtime-limit-ms": args.downtime_limit_ms,
+    }
+    words = [str(word) for option in options.items() for word in option]
+    words += ["--verify"] if args.verify else []
+    return words + (["--timeout", f"{args.timeout}ms"] if args.timeout else [])
+
+
+def _exit_code(report: dict[str, Any]) -> Exit:
+    """That of the outcome, unless the proof contradicts it."""
+    from pymigrate.report import Guest, Outcome
+
+    proof = report.get("proof")
+    if report["outcome"] == Outcome.IN_DOUBT.value or report["guest"] == Guest.UNKNOWN.value:
+        return Exit.OPERATOR
+    if proof and not proof["ok"]:
+        return Exit.OPERATOR
+    if report["outcome"] == Outcome.COMPLETED.value:
+        return Exit.DONE
+    return Exit.FAILED if report["outcome"] == Outcome.FAILED.value else Exit.NOT_CONVERGED
+
+
+def _show(args: argparse.Namespace, reports: list[dict[str, Any]]) -> None:
+    from pymigrate.cli.render import show_report
+    from pymigrate.cli.summary import show_summary, summarize
+
+    document = reports[0] if args.runs == 1 else summarize(reports)
+    if args.json:
+        write_json(args.json, document)
+    if args.json == "-":
+        return
+    show_report(reports[-1])
+    if args.runs > 1:
+        show_summary(document)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``pymigrate send``: start the reference guest here and send it away."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pymigrate.cli.child_options import add_child_options
+from pymigrate.cli.console import check_json_path, write_json
+from pymigrate.cli.exits import CommandError, Exit
+from pymigrate.cli.guest_options import add_guest_options, choose_backend, guest_config
+from pymigrate.cli.migration_options import add_migration_options, migration_options
+
+if TYPE_CHECKING:
+    from pymigrate.report import Report
+    from pymigrate.vmm import Vm
+
+__all__ = ["add_parser"]
+
+# The guest has done something when it has used its device so often.
+_WARM_UP_READS = 5
+_WARM_UP_TIMEOUT_MS = 60_000
+
+_EPILOG = """\
+TARGET is tcp:HOST:PORT or unix:PATH, where `pymigrate recv` listens, or
+file:PATH for a stream file, or null: to measure without a destination.
+
+examples:
+  pymigrate send tcp:192.0.2.7:4444 --memory 1G --vcpus 2
+  pymigrate send unix:/run/guest.sock --tracker kvm-ring --verify
+  pymigrate send file:guest.pmig --content mixed
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "send",
+        help="start the reference guest here and send it away",
+        description="Start the reference guest here, let it run, and send it away.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("target", metavar="TARGET", help="where to send it")
+    add_guest_options(parser)
+    add_migration_options(parser)
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", metavar="FILE|-", help="write the report as JSON")
+    output.add_argument("--force", action="store_true", help="file:PATH may be overwritten")
+    add_child_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Send a guest; the exit code is that of the report."""
+    from pymigrate.cli.child import Child, enter
+    from pymigrate.cli.send_run import SendRun
+    from pymigrate.cli.views import make_view
+    from pymigrate.vmm import Vm
+
+    check_json_path(args.json)
+    config = guest_config(args)
+    target = _target(args)
+    options = migration_options(args)
+    enter(args)
+    child = Child(args.events) if args.events is not None else None
+    view = child.view if child else make_view()
+    with contextlib.closing(view), Vm(config, populate=True) as vm:
+        if note := choose_backend(args.backend)[1]:
+            view.note(note)
+        vm.resume()
+        vm.wait_device_reads(_WARM_UP_READS * config.vcpus, _WARM_UP_TIMEOUT_MS)
+        sending = SendRun(vm, target, options, view, args.timeout)
+        if child:
+            child.on_cancel(sending.cancel)
+        report = replace(sending.run(), config=_config_json(args, vm))
+        if child:
+            child.view.emit("report", report=report.to_dict())
+            child.serve(vm)
+    if not child:
+        _show(args, report)
+    return int(report.exit_code)
+
+
+def _target(args: argparse.Namespace) -> str:
+    """The address, after what can be refused at once."""
+    from pymigrate.addresses import Scheme, parse_address
+    from pymigrate.errors import AddressError
+
+    try:
+        address = parse_address(args.target)
+    except AddressError as error:
+        raise CommandError(str(error), Exit.USAGE) from error
+    if address.scheme is Scheme.FILE and os.path.lexists(address.path):
+        if not args.force:
+            words = f"{address.path} exists: name another file, or overwrite it with --force"
+            raise CommandError(words, Exit.USAGE)
+        os.unlink(address.path)
+    return str(address)
+
+
+def _config_json(args: argparse.Namespace, vm: Vm) -> dict[str, Any]:
+    return {
+        **vm.config.to_json(),
+        "channels": args.channels,
+        "downtime_limit_ms": args.downtime_limit_ms,
+        "verify": args.verify,
+    }
+
+
+def _show(args: argparse.Namespace, report: Report) -> None:
+    from pymigrate.cli.render import show_report
+
+    if args.json:
+        write_json(args.json, report.to_dict())
+    if args.json != "-":
+        show_report(report.to_dict())

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What somebody sees of a migration while it goes on.
+
+A view is told of states, rounds and live figures. One writes plain lines,
+one draws (:mod:`pymigrate.cli.live`), and one passes everything on as JSON
+lines to the process that started this one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TextIO
+
+from pymigrate.cli.units import count_words, rate_words, size_words, time_words
+
+__all__ = ["EventView", "Live", "PlainView", "View", "make_view", "round_words"]
+
+# States worth a line of their own, and how they are called there.
+STATE_WORDS = {
+    "handshake": "asking the destination",
+    "rehearsing": "rehearsing the switchover",
+    "quiescing": "switching over: the guest is paused",
+    "verifying": "verifying every page",
+    "committing": "handing the guest over",
+    "resolving": "asking the destination what became of the guest",
+    "rolling-back": "rolling back: the guest goes on at the source",
+}
+
+
+@dataclass(frozen=True)
+class Live:
+    """Figures of the round under way; sent_pages and wire_bytes are totals."""
+
+    round: int
+    blocks_done: int
+    blocks_total: int
+    sent_pages: int
+    wire_bytes: int
+
+
+class View(Protocol):
+    """All methods are called on the main thread."""
+
+    def note(self, text: str) -> None: ...
+
+    def state(self, state: str) -> None: ...
+
+    def round(self, round: Mapping[str, Any]) -> None: ...
+
+    def live(self, live: Live) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class PlainView:
+    """Lines for a log: no live figures, no control characters."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+
+    def note(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def state(self, state: str) -> None:
+        if words := STATE_WORDS.get(state):
+            self.note(words)
+
+    def round(self, round: Mapping[str, Any]) -> None:
+        self.note(round_words(round))
+
+    def live(self, live: Live) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class EventView:
+    """JSON lines on a file descriptor; any thread may write events to it."""
+
+    def __init__(self, fd: int) -> None:
+        self._file = open(fd, "w", buffering=1, encoding="utf-8")  # noqa: SIM115
+        self._lock = threading.Lock()
+
+    def emit(self, event: str, **fields: Any) -> None:
+        with self._lock:
+            self._file.write(json.dumps({"event": event, **fields}) + "\n")
+
+    def note(self, text: str) -> None:
+        self.emit("note", text=text)
+
+    def state(self, state: str) -> None:
+        self.emit("state", state=state)
+
+    def round(self, round: Mapping[str, Any]) -> None:
+        self.emit("round", round=dict(round))
+
+    def live(self, live: Live) -> None:
+        self.emit("live", live=asdict(live))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def round_words(round: Mapping[str, Any]) -> str:
+    """One round as a line."""
+    name = "final round" if round["kind"] == "sealed" else f"round {round['epoch']}"
+    words = (
+        f"{name}: {count_words(round['sent_pages'])} pages, {size_words(round['wire_bytes'])} "
+        f"in {time_words(round['duration_ms'])} "
+        f"({rate_words(round['bandwidth_bytes_per_s'] * 8)})"
+    )
+    if round["kind"] == "sealed":
+        return words
+    left = f"{count_words(round['pending_pages'])} dirty again"
+    return f"{words}, {left}, downtime would be {time_words(round['predicted_downtime_ms'])}"
+
+
+def make_view(quiet: bool = False) -> View:
+    """Drawn on a terminal, plain lines elsewhere, nothing when quiet."""
+    if quiet:
+        return NoView()
+    if not sys.stderr.isatty():
+        return PlainView()
+    from pymigrate.cli.live import LiveView
+
+    return LiveView()
+
+
+class NoView:
+    """Shows nothing."""
+
+    def note(self, text: str) -> None: ...
+
+    def state(self, state: str) -> None: ...
+
+    def round(self, round: Mapping[str, Any]) -> None: ...
+
+    def live(self, live: Live) -> None: ...
+
+    def close(self) -> None: ...
