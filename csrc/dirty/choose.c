@@ -81,7 +81,7 @@ static const struct dirty_ops *first_working(struct pmig_dirty *dirty,
 int dirty_choose(struct pmig_dirty *dirty, struct pmig_error *err)
 {
 	struct verdicts verdicts = {.text = ""};
-	int rc = 0;
+	int rc = -ENOTSUP; /* when there is no such tracker at all */
 
 	dirty->ops = first_working(dirty, &verdicts, &rc);
 	if (!dirty->ops)
