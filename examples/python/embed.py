@@ -21,12 +21,18 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
-from pymigrate._engine import Memory, Region, StateItem, StateList
-from pymigrate.destination import Destination
-from pymigrate.machine import CallableMachine
-from pymigrate.options import Options
-from pymigrate.report import Outcome
-from pymigrate.source import Source
+from pymigrate import (
+    CallableMachine,
+    Destination,
+    Memory,
+    Options,
+    Outcome,
+    Region,
+    Report,
+    Source,
+    StateItem,
+    StateList,
+)
 
 MEMORY_BYTES = 64 << 20
 PAGE_BYTES = 4096
@@ -115,6 +121,20 @@ def receive(address: str, parent: Connection) -> None:
             parent.send(counter.is_whole())
 
 
+def show(report: Report) -> None:
+    """What a person wants to know."""
+    for done in report.rounds:
+        print(f"{done.kind:7} {done.sent_pages:6} pages {done.wire_bytes:9} bytes")
+    if report.downtime is None or report.verify is None:
+        print(f"{report.outcome.value}: {report.error}")
+        return
+    print(
+        f"{report.outcome.value}: downtime {report.downtime.total_ms:.1f} ms, predicted "
+        f"{report.predicted_downtime_ms:.1f} ms; {report.verify.pages} pages compared, "
+        f"{report.verify.mismatches} mismatches"
+    )
+
+
 def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         address = f"unix:{directory}/migrate"
@@ -131,12 +151,12 @@ def main() -> int:
             with Source(machine, address, Options(channels=2, verify=True)) as source:
                 report = source.migrate()
             machine.pause()
-        print(report.to_json())
+        show(report)
         if report.outcome is not Outcome.COMPLETED:
             return 1
         whole = ours.recv()
         child.join()
-    print(f"destination: the pages are {'whole' if whole else 'TORN'}", file=sys.stderr)
+    print(f"destination: the pages are {'whole' if whole else 'TORN'}")
     return 0 if whole else 1
 
 
