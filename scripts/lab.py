@@ -35,6 +35,12 @@ ROOT = Path(__file__).resolve().parent.parent
 GUEST_SCRIPT = ROOT / "scripts" / "lab_guest.sh"
 STAGES = ("boot", "units", "pytest", "demo")
 LOG_TAIL_LINES = 40
+# What virtme-ng calls, and the Debian packages that have it.
+COMMANDS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "busybox": "busybox-static",
+    "file": "file",
+}
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,9 @@ def find_vng() -> Path | None:
 
 def missing() -> str | None:
     """What this machine lacks to boot the lab, or None."""
-    if not shutil.which("qemu-system-x86_64"):
-        return "qemu-system-x86_64 (Debian: qemu-system-x86)"
+    for command, package in COMMANDS.items():
+        if not shutil.which(command):
+            return f"{command} (Debian: {package})"
     if find_kernel() is None:
         return "a Debian kernel with its modules (Debian: linux-image-amd64)"
     if find_vng() is None:

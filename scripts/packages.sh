@@ -33,6 +33,11 @@ has_kernel_with_kvm_amd() {
 	return 1
 }
 
+# The lab's initramfs holds busybox and no libraries.
+has_static_busybox() {
+	file -L "$(command -v busybox)" | grep -q 'static'
+}
+
 build_needs() {
 	"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
 		echo "pymigrate needs Python 3.10 or newer as $python" >&2
@@ -57,7 +62,8 @@ test_needs() {
 lab_needs() {
 	need qemu-system-x86 command -v qemu-system-x86_64
 	need linux-image-amd64 has_kernel_with_kvm_amd
-	need busybox command -v busybox
+	need file command -v file
+	need busybox-static has_static_busybox
 	need kmod command -v modprobe
 }
 
