@@ -13,9 +13,8 @@
  * of memory. userfaultfd sees every write of this process.
  */
 static const struct dirty_ops *const candidates[] = {
-	&dirty_kvm_manual_ops,
-	&dirty_kvm_get_ops,
-	&dirty_marked_ops,
+	&dirty_kvm_ring_ops,   &dirty_kvm_manual_ops, &dirty_kvm_get_ops,
+	&dirty_uffd_async_ops, &dirty_uffd_sync_ops,  &dirty_marked_ops,
 };
 
 enum {
@@ -90,6 +89,6 @@ int dirty_choose(struct pmig_dirty *dirty, struct pmig_error *err)
 						: verdicts.last.message);
 	if (verdicts.text[0])
 		append(dirty->reason, sizeof(dirty->reason),
-		       "; what comes before it does not: ", verdicts.text);
+		       "; not chosen: ", verdicts.text);
 	return 0;
 }

@@ -212,6 +212,9 @@ pthread_mutex_t *dirty_lock_of(struct pmig_dirty *dirty,
 void dirty_found(struct pmig_dirty *dirty, uint64_t first_block,
 		 const uint64_t *words, uint64_t n_blocks);
 
+/* Every page of memory was found written. */
+void dirty_found_all(struct pmig_dirty *dirty);
+
 /* Make pages of a block pending in every view. */
 void dirty_pend_locked(struct pmig_dirty *dirty, uint64_t block, uint64_t bits);
 

@@ -93,6 +93,15 @@ void dirty_found(struct pmig_dirty *dirty, uint64_t first_block,
 	}
 }
 
+void dirty_found_all(struct pmig_dirty *dirty)
+{
+	const struct pmig_memory *memory = dirty->memory;
+	struct pmig_block block;
+
+	for (uint64_t i = 0; pmig_memory_locate(memory, i, &block); i++)
+		dirty_found(dirty, i, &block.valid, 1);
+}
+
 void dirty_pass_locks(struct pmig_dirty *dirty)
 {
 	for (int i = 0; i < DIRTY_LOCKS; i++) {
