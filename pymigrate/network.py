@@ -24,7 +24,14 @@ from typing import Any, TypeVar
 
 from pymigrate.errors import MigrateError
 
-__all__ = ["Endpoint", "NetworkError", "NetworkNamespace", "enter_namespace", "shaped_link"]
+__all__ = [
+    "MAX_RATE_BITS_PER_S",
+    "Endpoint",
+    "NetworkError",
+    "NetworkNamespace",
+    "enter_namespace",
+    "shaped_link",
+]
 
 T = TypeVar("T")
 
@@ -41,7 +48,7 @@ _BURST_MS = 1
 # A router's worth of queue; more would add its length to every round trip.
 _QUEUE_MS = 10
 # tbf's plain rate attribute is 32 bits of bytes per second.
-_MAX_RATE_BITS_PER_S = 32_000_000_000
+MAX_RATE_BITS_PER_S = 32_000_000_000
 
 
 class NetworkError(MigrateError):
@@ -97,7 +104,7 @@ def shaped_link(rate_bits_per_s: int) -> Iterator[tuple[Endpoint, Endpoint]]:
 
     :raises NetworkError: not root, or the kernel lacks veth or tbf.
     """
-    if not 0 < rate_bits_per_s <= _MAX_RATE_BITS_PER_S:
+    if not 0 < rate_bits_per_s <= MAX_RATE_BITS_PER_S:
         raise NetworkError("a link is shaped to at most 32gbit")
     with contextlib.ExitStack() as stack:
         ends = []

@@ -7,7 +7,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pymigrate.cli.console import plain, stdout, table, write_json
+from pymigrate.cli.console import plain, stdout, table, titled, write_json
 from pymigrate.cli.exits import Exit
 from pymigrate.host import host_facts
 
@@ -85,13 +85,13 @@ def _probe() -> tuple[list[Group], str, bool]:
 def _show(groups: list[Group], verdict: str, possible: bool) -> None:
     out = stdout()
     for group in groups:
-        rows = table(group.title, header=False)
+        rows = table(header=False)
         rows.add_column(width=7)
         rows.add_column(width=24)
         rows.add_column()
         for finding in group.findings:
             rows.add_row(_MARKS[finding.status.value], plain(finding.name), _words(finding))
-        out.print(rows)
+        out.print(titled(group.title, rows))
         out.print()
     out.print(f"[{'green' if possible else 'red'}]{verdict}[/]")
 

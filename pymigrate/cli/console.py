@@ -15,10 +15,19 @@ from typing import TYPE_CHECKING, Any
 from pymigrate.cli.exits import CommandError, Exit
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.table import Table
 
-__all__ = ["check_json_path", "plain", "say_error", "stderr", "stdout", "table", "write_json"]
+__all__ = [
+    "check_json_path",
+    "plain",
+    "say_error",
+    "stderr",
+    "stdout",
+    "table",
+    "titled",
+    "write_json",
+]
 
 _PLAIN_WIDTH = 80
 
@@ -46,21 +55,25 @@ def say_error(message: str) -> None:
     print(f"pymigrate: {message}", file=sys.stderr)
 
 
-def table(title: str | None = None, *, header: bool = True) -> Table:
+def table(*, header: bool = True) -> Table:
     """The house style of a table: one rule below the header, no box."""
     from rich import box
     from rich.table import Table
 
     return Table(
-        title=title,
-        title_style="bold",
-        title_justify="left",
         header_style="bold",
         show_header=header,
         box=box.SIMPLE_HEAD if header else None,
         pad_edge=False,
         show_edge=False,
     )
+
+
+def titled(title: str, rows: Table) -> Group:
+    """A table below its title; rich's own titles wrap at the table's width."""
+    from rich.console import Group
+
+    return Group(f"[bold]{title}[/]", rows)
 
 
 def plain(text: str) -> str:

@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
     demo = parser.add_argument_group("the demo")
     demo.add_argument(
         "--link",
-        type=parse_rate,
+        type=_link_rate,
         metavar="RATE",
         help="put the processes into two network namespaces joined by a link of this rate, "
         "like 1gbit or 100mbit (needs root; default: loopback)",
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         ends = stack.enter_context(_link(args.link)) if args.link else ()
         for number in range(1, args.runs + 1):
             reports.append(_one_run(args, config, view, number, ends))
-            if _exit_code(reports[-1]) == Exit.NOT_CONVERGED:
+            if _exit_code(reports[-1]) != Exit.DONE:
                 break
     _show(args, reports)
     return max(_exit_code(report) for report in reports)
@@ -98,6 +98,15 @@ def _one_run(
     report = run_pair(_send_options(args, config), view, args.run_for, ends)
     link = {"link_bits_per_s": args.link} if args.link else {}
     return {**report, "config": {**report["config"], **link}}
+
+
+def _link_rate(text: str) -> int:
+    from pymigrate.network import MAX_RATE_BITS_PER_S
+
+    rate = parse_rate(text)
+    if rate > MAX_RATE_BITS_PER_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than a link is shaped to, 32gbit")
+    return rate
 
 
 def _link(rate: int) -> Any:

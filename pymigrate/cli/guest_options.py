@@ -22,6 +22,8 @@ BACKINGS = ("memfd", "hugetlbfs", "anonymous")
 BACKENDS = ("kvm", "threads")
 
 _HUGE_PAGE_BYTES = 2 << 20
+_MIN_MEMORY_BYTES = 8 << 20
+_MAX_MEMORY_BYTES = 64 << 30
 _UNLIMITED = "unlimited"
 
 
@@ -128,9 +130,10 @@ def _working_set(args: argparse.Namespace) -> int:
 
 
 def _check_sizes(memory: int, working_set: int | None) -> None:
-    if memory % _HUGE_PAGE_BYTES:
+    if memory % _HUGE_PAGE_BYTES or not _MIN_MEMORY_BYTES <= memory <= _MAX_MEMORY_BYTES:
         raise CommandError(
-            f"--memory must be a multiple of 2M, {size_words(memory)} is not", Exit.USAGE
+            f"--memory must be a multiple of 2M from 8M to 64G, {size_words(memory)} is not",
+            Exit.USAGE,
         )
     if working_set is not None and working_set > memory:
         raise CommandError(

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pymigrate.cli.console import plain, say_error, stdout, table, write_json
+from pymigrate.cli.console import plain, say_error, stdout, table, titled, write_json
 from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.cli.units import count_words, size_words
 from pymigrate.inspector import Decoder, Extractor, Header, StreamError, Summary
@@ -139,7 +139,7 @@ def _shorten(text: str, limit: int = 240) -> str:
 
 def _regions(summary: Summary) -> Any:
     assert summary.stream is not None
-    rows = table("Regions")
+    rows = table()
     rows.add_column("name")
     for name in ("gpa", "size", "backing page"):
         rows.add_column(name, justify="right")
@@ -150,14 +150,14 @@ def _regions(summary: Summary) -> Any:
             size_words(region.size_bytes),
             size_words(region.backing_page_bytes),
         )
-    return rows
+    return titled("Regions", rows)
 
 
 def _epochs(summary: Summary) -> Any:
     if not summary.epochs:
         return None
     suspects = any(epoch.suspect_pages for epoch in summary.epochs)
-    rows = table("Epochs")
+    rows = table()
     rows.add_column("#", justify="right")
     rows.add_column("kind")
     for name in ("pages", "zero", "raw", *(["suspect"] if suspects else []), "bytes"):
@@ -174,13 +174,13 @@ def _epochs(summary: Summary) -> Any:
             size_words(epoch.wire_bytes),
             f"{epoch.digest:016x}",
         )
-    return rows
+    return titled("Epochs", rows)
 
 
 def _state(summary: Summary) -> Any:
     if not summary.state:
         return None
-    rows = table(f"State items (the last list, at byte {summary.state.offset})")
+    rows = table()
     rows.add_column("name")
     rows.add_column("version", justify="right")
     rows.add_column("size", justify="right")
@@ -192,7 +192,7 @@ def _state(summary: Summary) -> Any:
             count_words(item.size_bytes),
             "skippable" if item.skippable else "",
         )
-    return rows
+    return titled(f"State items, from the list at byte {summary.state.offset}", rows)
 
 
 def _closing_words(summary: Summary) -> str:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from pymigrate.cli.console import stderr
 from pymigrate.cli.units import size_words
-from pymigrate.cli.views import STATE_WORDS, Live, round_words
+from pymigrate.cli.views import ENDS, STATE_WORDS, Live, round_words
 
 __all__ = ["LiveView"]
 
@@ -23,36 +24,33 @@ class LiveView:
     """Redraws one line; everything else scrolls above it."""
 
     def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f} %  {task.fields[bytes]:>10}"),
-            TimeElapsedColumn(),
-            console=stderr(),
-            transient=True,
-            refresh_per_second=10,
-        )
-        self._task: TaskID | None = None
+        self._console = stderr()
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._over = False
 
     def note(self, text: str) -> None:
-        self._progress.console.print(f"[dim]{text}[/]", markup=True)
+        self._console.print(f"[dim]{escape(text)}[/]")
 
     def state(self, state: str) -> None:
-        words = STATE_WORDS.get(state)
-        if words and self._task is not None:
-            self._progress.update(self._task, description=words)
-        elif words:
-            self.note(words)
+        self._over = state in ENDS
+        if self._over:
+            self.close()
+        elif words := STATE_WORDS.get(state):
+            if self._progress is None:
+                self.note(words)
+            else:
+                self._progress.update(self._task, description=words)
 
     def round(self, round: Mapping[str, Any]) -> None:
-        self._progress.console.print(round_words(round))
+        self._console.print(round_words(round))
 
     def live(self, live: Live) -> None:
-        if self._task is None:
-            self._progress.start()
-            self._task = self._progress.add_task("", total=100, bytes="")
+        # The last figures may arrive after the news that it is over.
+        if self._over:
+            return
         percent = 100 * live.blocks_done / live.blocks_total if live.blocks_total else 0
-        self._progress.update(
+        self._bar().update(
             self._task,
             description=f"round {live.round}",
             completed=min(percent, 99),
@@ -60,6 +58,21 @@ class LiveView:
         )
 
     def close(self) -> None:
-        if self._task is not None:
+        if self._progress is not None:
             self._progress.stop()
-            self._task = None
+            self._progress = None
+
+    def _bar(self) -> Progress:
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("[bold]{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:>3.0f} %"),
+                TextColumn("{task.fields[bytes]:>10} sent,"),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._task = self._progress.add_task("", total=100, bytes="")
+            self._progress.start()
+        return self._progress

@@ -13,6 +13,7 @@ from pymigrate import __version__
 from pymigrate.cli import check, demo, inspect, recv, send
 from pymigrate.cli.console import say_error
 from pymigrate.cli.exits import CommandError, Exit
+from pymigrate.errors import MigrateError
 
 __all__ = ["main"]
 
@@ -53,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandError as error:
         say_error(str(error))
         return error.code
+    except MigrateError as error:
+        say_error(str(error))
+        return Exit.FAILED
     except KeyboardInterrupt:
         say_error("interrupted")
         return Exit.NOT_CONVERGED

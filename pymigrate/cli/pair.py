@@ -86,8 +86,8 @@ class _Run:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (process, kind) not in self._kept:
             if process in self._gone:
-                words = f"{process.name} ended: {process.last_words()}"
-                raise CommandError(words, _exit_of(process))
+                code = _exit_of(process)
+                raise CommandError(f"{process.name} ended: {process.last_words()}", code)
             self._take(*self._inbox.get(deadline))
         return self._kept.pop((process, kind))
 

@@ -7,9 +7,10 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pymigrate._engine import PAGE_BYTES
 from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.errors import MigrateError
-from pymigrate.vmm import Vm
+from pymigrate.vmm import Content, Vm
 
 __all__ = ["GuestProof", "heartbeat_count", "prove"]
 
@@ -26,13 +27,15 @@ class GuestProof:
     :ivar beats_before: heartbeats of all vCPUs when the watch began.
     :ivar beats_after: and when it ended.
     :ivar guest_gap_ms: longest gap the guest saw in its own time.
-    :ivar oracle: what its counters and pages prove, or None: not asked.
+    :ivar allocated_bytes: guest memory that is backed by pages here.
+    :ivar oracle: what its counters and pages prove.
     """
 
     ran_for_ms: float
     beats_before: int
     beats_after: int
     guest_gap_ms: float
+    allocated_bytes: int
     oracle: dict[str, Any]
 
     @property
@@ -56,13 +59,21 @@ def prove(vm: Vm, run_for_ms: int) -> GuestProof:
     before, begin = heartbeat_count(vm), time.monotonic()
     try:
         vm.wait_device_reads(_DEVICE_READS * vm.config.vcpus, _PROGRESS_TIMEOUT_MS)
+        # Early, so that it is the gap of the migration and not a later one.
+        gap = vm.guest_gap_ms()
         # Running for a while is the point here: the guest writes its pages.
         time.sleep(max(0.0, run_for_ms / 1e3 - (time.monotonic() - begin)))
-        after, gap = heartbeat_count(vm), vm.guest_gap_ms()
-        ran_for_ms = (time.monotonic() - begin) * 1e3
+        after, ran_for_ms = heartbeat_count(vm), (time.monotonic() - begin) * 1e3
         vm.pause()
-        oracle = vm.oracle(content=True)
+        allocated = _allocated_bytes(vm)
+        # Reading memory that was never touched would allocate it.
+        oracle = vm.oracle(content=vm.config.content is not Content.UNTOUCHED)
     except MigrateError as error:
         words = f"the guest arrived, but does not go on: {error}"
         raise CommandError(words, Exit.OPERATOR) from error
-    return GuestProof(ran_for_ms, before, after, gap, oracle.to_json())
+    return GuestProof(ran_for_ms, before, after, gap, allocated, oracle.to_json())
+
+
+def _allocated_bytes(vm: Vm) -> int:
+    """Found without reading, so without allocating."""
+    return PAGE_BYTES * sum(word.bit_count() for word in vm.memory().present())

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pymigrate.cli.console import plain, stdout, table
+from pymigrate.cli.console import plain, stdout, table, titled
 from pymigrate.cli.units import count_words, rate_words, size_words, time_words
 
 __all__ = ["show_report"]
@@ -20,7 +20,6 @@ __all__ = ["show_report"]
 Json = Mapping[str, Any]
 
 _OUTCOMES = {
-    "completed": "[bold green]migrated[/]",
     "failed": "[bold red]failed[/]",
     "not-converged": "[bold yellow]not converged[/]",
     "cancelled": "[bold yellow]cancelled[/]",
@@ -39,7 +38,7 @@ _PARTS = (
     ("commit", "the handover"),
     ("resume", "until the vCPUs ran"),
 )
-_BAR_CELLS = 30
+_BAR_CELLS = 20
 
 
 def show_report(report: Json, out: Console | None = None) -> None:
@@ -54,12 +53,13 @@ def show_report(report: Json, out: Console | None = None) -> None:
 
 
 def _headline(report: Json) -> Any:
+    config, host, tracker = report["config"], report["host"], report["tracker"]
+    if "memory_bytes" not in config:
+        return None
     rows = table(header=False)
     rows.add_column(style="bold")
     rows.add_column(overflow="fold")
-    config, host, tracker = report["config"], report["host"], report["tracker"]
-    if "memory_bytes" in config:
-        rows.add_row("guest", _guest_words(config))
+    rows.add_row("guest", _guest_words(config))
     rows.add_row("host", plain(_host_words(host)))
     if tracker:
         rows.add_row("tracker", plain(f"{tracker['kind']}, {tracker['variant']}"))
@@ -79,7 +79,7 @@ def _guest_words(config: Json) -> str:
     rate = config["dirty_rate_pages_per_s"]
     pace = "as fast as it goes" if rate is None else f"{count_words(rate)} pages/s"
     working_set = size_words(config["working_set_bytes"])
-    return f"{words}, program {config['guest']} over {working_set}, {pace}"
+    return f"{words}, {config['guest']} over {working_set}, {pace}"
 
 
 def _host_words(host: Json) -> str:
@@ -99,7 +99,7 @@ def _rehearsal_words(rehearsal: Json) -> str:
 def _rounds(report: Json) -> Any:
     if not report["rounds"]:
         return None
-    rows = table("Rounds")
+    rows = table()
     rows.add_column("#", justify="right", no_wrap=True)
     for name in ("pages", "zero", "sent", "time", "rate", "dirtied", "downtime"):
         rows.add_column(name, justify="right", no_wrap=True)
@@ -115,7 +115,7 @@ def _rounds(report: Json) -> Any:
             "" if sealed else count_words(done["pending_pages"]),
             "" if sealed else time_words(done["predicted_downtime_ms"]),
         )
-    return rows
+    return titled("Rounds", rows)
 
 
 def _downtime(report: Json) -> Any:
@@ -123,16 +123,18 @@ def _downtime(report: Json) -> Any:
     if not downtime:
         return None
     total = downtime["total_ms"]
-    rows = table("Downtime", header=False)
-    for justify in ("left", "right", "left", "left"):
-        rows.add_column(justify=justify, no_wrap=True)
+    rows = table(header=False)
+    rows.add_column(no_wrap=True)
+    rows.add_column(justify="right", no_wrap=True)
+    rows.add_column(no_wrap=True)
+    rows.add_column(no_wrap=True)
     for name, meaning in _PARTS:
         part = downtime[f"{name}_ms"]
         rows.add_row(
             name.replace("_", " "), time_words(part), _bar(part, total), f"[dim]{meaning}[/]"
         )
     rows.add_row("[bold]total[/]", f"[bold]{time_words(total)}[/]", "", _prediction(report, total))
-    return rows
+    return titled("Downtime", rows)
 
 
 def _bar(part: float, total: float) -> str:
@@ -151,13 +153,13 @@ def _proof(report: Json) -> Any:
     checks = [*_verify_check(report), *_oracle_check(report), *_sides_check(report)]
     if not checks:
         return None
-    rows = table("Proof", header=False)
+    rows = table(header=False)
     rows.add_column(width=6)
     rows.add_column(style="bold", no_wrap=True)
     rows.add_column(overflow="fold")
     for ok, name, words in checks:
         rows.add_row("[green]ok[/]" if ok else "[bold red]FAILED[/]", name, words)
-    return rows
+    return titled("Proof", rows)
 
 
 def _verify_check(report: Json) -> list[tuple[bool, str, str]]:
@@ -201,20 +203,39 @@ def _sides_check(report: Json) -> list[tuple[bool, str, str]]:
         beats = owner["beats_after"] - owner["beats_before"]
         words = f"{beats:,} heartbeats in {time_words(owner['ran_for_ms'])} since"
         checks.append((beats > 0, "guest", words))
+        if report["config"].get("content") == "untouched":
+            words = f"{size_words(owner['allocated_bytes'])} of guest memory are allocated"
+            checks.append((True, "holes", words))
     gap = report["guest_gap_ms"]
     if gap is not None and there:
-        checks.append(
-            (True, "guest gap", f"{time_words(gap)} at most between two of its heartbeats")
-        )
+        words = f"{time_words(gap)} at most between two of its heartbeats"
+        if report["verify_ms"]:
+            words += f", {time_words(report['verify_ms'])} of it for the verification"
+        checks.append((True, "guest gap", words))
     return checks
 
 
 def _closing(report: Json) -> str:
-    words = f"{_OUTCOMES[report['outcome']]}: {_PLACES[report['guest']]}"
-    if report["error"]:
-        return f"{words}\n{plain(report['error'])}"
-    return (
-        f"{words}, {size_words(report['wire_bytes'])} sent in {time_words(report['total_ms'])}"
-        if report["wire_bytes"]
-        else words
-    )
+    outcome = report["outcome"]
+    words = f"{_ending(report)}: {_place(report)}"
+    if report["error"] and outcome != "cancelled":
+        reason = str(report["error"]).removeprefix(f"{outcome.replace('-', ' ')}: ")
+        return f"{words}\n{plain(reason)}"
+    if not report["wire_bytes"]:
+        return words
+    return f"{words}, {size_words(report['wire_bytes'])} in {time_words(report['total_ms'])}"
+
+
+def _place(report: Json) -> str:
+    """Where the guest is; a destination that failed only knows that it is not here."""
+    if report["role"] == "destination" and report["guest"] in ("source", "file"):
+        return "no guest runs here"
+    return _PLACES[report["guest"]]
+
+
+def _ending(report: Json) -> str:
+    if report["outcome"] != "completed":
+        return _OUTCOMES[report["outcome"]]
+    if report["role"] == "destination":
+        return "[bold green]received[/]"
+    return "[bold green]measured[/]" if report["guest"] == "source" else "[bold green]migrated[/]"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ from pymigrate.cli.console import check_json_path, write_json
 from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.cli.guest_options import add_guest_options, choose_backend, guest_config
 from pymigrate.cli.migration_options import add_migration_options, migration_options
+from pymigrate.cli.units import size_words
 
 if TYPE_CHECKING:
     from pymigrate.report import Report
-    from pymigrate.vmm import Vm
+    from pymigrate.vmm import Vm, VmConfig
 
 __all__ = ["add_parser"]
 
@@ -60,7 +62,6 @@ def run(args: argparse.Namespace) -> int:
     from pymigrate.cli.child import Child, enter
     from pymigrate.cli.send_run import SendRun
     from pymigrate.cli.views import make_view
-    from pymigrate.vmm import Vm
 
     check_json_path(args.json)
     config = guest_config(args)
@@ -69,9 +70,10 @@ def run(args: argparse.Namespace) -> int:
     enter(args)
     child = Child(args.events) if args.events is not None else None
     view = child.view if child else make_view()
-    with contextlib.closing(view), Vm(config, populate=True) as vm:
-        if note := choose_backend(args.backend)[1]:
-            view.note(note)
+    if note := choose_backend(args.backend)[1]:
+        view.note(note)
+    view.note(f"building a guest of {size_words(config.memory_bytes)}")
+    with contextlib.closing(view), _build(config) as vm:
         vm.resume()
         vm.wait_device_reads(_WARM_UP_READS * config.vcpus, _WARM_UP_TIMEOUT_MS)
         sending = SendRun(vm, target, options, view, args.timeout)
@@ -101,6 +103,18 @@ def _target(args: argparse.Namespace) -> str:
             raise CommandError(words, Exit.USAGE)
         os.unlink(address.path)
     return str(address)
+
+
+def _build(config: VmConfig) -> Vm:
+    """The machine; what it cannot be is a mistake in the options."""
+    from pymigrate.errors import EngineError
+    from pymigrate.vmm import Vm
+
+    try:
+        return Vm(config, populate=True)
+    except EngineError as error:
+        code = Exit.USAGE if error.code == -errno.EINVAL else Exit.FAILED
+        raise CommandError(f"the guest cannot be built: {error}", code) from error
 
 
 def _config_json(args: argparse.Namespace, vm: Vm) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pymigrate.cli.console import stdout, table
+from pymigrate.cli.console import stdout, table, titled
 from pymigrate.cli.units import time_words
 
 __all__ = ["show_summary", "summarize"]
@@ -51,7 +51,7 @@ def show_summary(document: Json) -> None:
     """Print the spread of the figures."""
     out = stdout()
     done = sum(run["outcome"] == "completed" for run in document["runs"])
-    rows = table(f"{done} of {len(document['runs'])} runs completed")
+    rows = table()
     rows.add_column("")
     for name in ("min", "median", "max"):
         rows.add_column(name, justify="right")
@@ -60,7 +60,7 @@ def show_summary(document: Json) -> None:
         if spread:
             rows.add_row(words, *(time_words(spread[key]) for key in ("min", "median", "max")))
     out.print()
-    out.print(rows)
+    out.print(titled(f"{done} of {len(document['runs'])} runs completed", rows))
 
 
 def _prediction_error_ms(run: Json) -> float | None:

@@ -15,9 +15,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TextIO
 
-from pymigrate.cli.units import count_words, rate_words, size_words, time_words
+from pymigrate.cli.units import count_words, size_words, time_words
 
-__all__ = ["EventView", "Live", "PlainView", "View", "make_view", "round_words"]
+__all__ = [
+    "ENDS",
+    "STATE_WORDS",
+    "EventView",
+    "Live",
+    "PlainView",
+    "View",
+    "make_view",
+    "round_words",
+]
 
 # States worth a line of their own, and how they are called there.
 STATE_WORDS = {
@@ -29,6 +38,9 @@ STATE_WORDS = {
     "resolving": "asking the destination what became of the guest",
     "rolling-back": "rolling back: the guest goes on at the source",
 }
+
+# States after which nothing more is sent.
+ENDS = ("completed", "failed", "cancelled", "not-converged", "in-doubt")
 
 
 @dataclass(frozen=True)
@@ -105,17 +117,15 @@ class EventView:
 
 
 def round_words(round: Mapping[str, Any]) -> str:
-    """One round as a line."""
+    """One round as a line of 80 columns."""
     name = "final round" if round["kind"] == "sealed" else f"round {round['epoch']}"
-    words = (
-        f"{name}: {count_words(round['sent_pages'])} pages, {size_words(round['wire_bytes'])} "
-        f"in {time_words(round['duration_ms'])} "
-        f"({rate_words(round['bandwidth_bytes_per_s'] * 8)})"
-    )
+    words = f"{name}: {size_words(round['wire_bytes'])} in {time_words(round['duration_ms'])}"
     if round["kind"] == "sealed":
         return words
-    left = f"{count_words(round['pending_pages'])} dirty again"
-    return f"{words}, {left}, downtime would be {time_words(round['predicted_downtime_ms'])}"
+    return (
+        f"{words}, {count_words(round['pending_pages'])} pages dirtied, "
+        f"predicted downtime {time_words(round['predicted_downtime_ms'])}"
+    )
 
 
 def make_view(quiet: bool = False) -> View:
