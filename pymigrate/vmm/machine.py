@@ -18,7 +18,8 @@ from pymigrate._engine import (
     lib,
     new_error,
 )
-from pymigrate.machine import Machine, memory_differences
+from pymigrate.compatibility import differences
+from pymigrate.machine import Machine
 from pymigrate.vmm.config import VmConfig
 from pymigrate.vmm.proof import (
     Heartbeat,
@@ -87,9 +88,7 @@ class Vm(Machine):
             source = VmConfig.from_json(description.get("machine") or {})
         except (ValueError, TypeError) as error:
             return [str(error)]
-        found = source.differences(self.config)
-        found += memory_differences(description.get("memory"), self._memory.describe())
-        return found
+        return source.differences(self.config) + differences(description, self.describe())
 
     def pause(self) -> None:
         err = new_error()
