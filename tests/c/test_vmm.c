@@ -4,8 +4,10 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <linux/kvm.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "unit.h"
 #include "vmm/layout.h"
@@ -400,6 +402,30 @@ static void test_stopped_vcpu_is_reported(void)
 	pvmm_free(vm);
 }
 
+/* RAM is one piece to the guest, though it lies around the hole. */
+static void test_memory_above_the_hole(void)
+{
+	struct pvmm_config config =
+		config_for(PVMM_BACKEND_KVM, PVMM_PROGRAM_IDLE);
+	struct kvm_translation at = {.linear_address = PVMM_HOLE_START + 4096};
+	struct pmig_region region;
+	struct pvmm *vm;
+
+	config.memory_bytes = PVMM_HOLE_START + (64 << 20);
+	config.content = PVMM_CONTENT_UNTOUCHED;
+	vm = machine(&config);
+	CHECK_EQ(pmig_memory_regions(pvmm_memory(vm)), 2);
+	CHECK_EQ(pmig_memory_region(pvmm_memory(vm), 1, &region), 0);
+	CHECK_EQ(region.gpa, PVMM_HOLE_END);
+	CHECK_EQ((uint8_t *)region.hva - (uint8_t *)pvmm_ram(vm),
+		 PVMM_HOLE_START);
+	CHECK_EQ(ioctl(pvmm_kvm(vm)->vcpu_fds[0], KVM_TRANSLATE, &at), 0);
+	CHECK(at.valid);
+	CHECK_EQ(at.physical_address, PVMM_HOLE_END + 4096);
+	run_until(vm, 1);
+	pvmm_free(vm);
+}
+
 static void test_impossible_configurations(void)
 {
 	struct pvmm_config good =
@@ -499,6 +525,7 @@ int main(void)
 		UNIT(test_lost_device_state_is_found),
 		UNIT(test_busy_while_running),
 		UNIT(test_stopped_vcpu_is_reported),
+		UNIT(test_memory_above_the_hole),
 		UNIT(test_impossible_configurations),
 		UNIT(test_nothing_leaks),
 		UNIT_END,
