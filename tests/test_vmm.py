@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+
 from pymigrate._engine import PAGE_BYTES, StateItem, StateList, TrackerKind, View
 from pymigrate.errors import EngineError, NotSupportedError
 from pymigrate.vmm import Backend, Backing, Content, Guest, Vm, VmConfig
