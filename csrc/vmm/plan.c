@@ -7,7 +7,7 @@
 #include "vmm/error.h"
 #include "vmm/layout.h"
 
-#define DEFAULT_RING_ENTRIES 16384
+#define DEFAULT_RING_ENTRIES 65536
 #define DEFAULT_TICK_HZ	     1000
 #define MAX_TICK_HZ	     10000
 #define DEFAULT_WRITE_BYTES  64

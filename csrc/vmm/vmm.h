@@ -87,7 +87,7 @@ struct pvmm_config {
 	uint32_t write_bytes; /* partial: multiple of 8, 8 to 4032; 0: 64 */
 	/* enum pmig_tracker: KVM_RING makes the dirty rings, MARKED the log */
 	uint32_t tracker;
-	uint32_t ring_entries; /* for each vCPU, a power of two; 0: 16384 */
+	uint32_t ring_entries; /* for each vCPU, a power of two; 0: 65536 */
 	uint32_t tick_hz;      /* heartbeats per second when paced; 0: 1000 */
 	uint32_t reserved;
 };

@@ -63,7 +63,7 @@ class VmConfig:
     :ivar seed: of content and of random programs.
     :ivar tracker: the one it will be used with: kvm-ring makes the dirty
         rings, marked the guest's own log.
-    :ivar ring_entries: of each dirty ring, a power of two; 0: 16384.
+    :ivar ring_entries: of each dirty ring, a power of two; 0: 65536.
     :ivar tick_hz: heartbeats per second of a paced guest; 0: 1000.
     :ivar hugepages: ask for transparent huge pages.
     """
