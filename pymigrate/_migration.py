@@ -15,7 +15,7 @@ from pymigrate._flow import Flow
 from pymigrate._guest import hook
 from pymigrate._link import Link
 from pymigrate._outgoing import Outgoing
-from pymigrate._rehearsal import RehearsalThread, costs_of
+from pymigrate._rehearsal import RehearsalThread, costs_of, shortest
 from pymigrate._resolve import Resolver, Verdict, VerdictKind
 from pymigrate._rounds import Rounds
 from pymigrate._trouble import Trouble
@@ -55,6 +55,8 @@ __all__ = ["Migration"]
 
 # How long a failed source waits for the destination to read why.
 FAREWELL_MS = 1000
+# 1 MiB: a round that hardly disturbs the rehearsal beside it.
+QUIET_PAGES = 256
 
 
 class Migration(Flow):
@@ -123,28 +125,39 @@ class Migration(Flow):
         if (ack.epoch, ack.digest) != (stats.epoch, f"{stats.digest:016x}"):
             raise ProtocolError(f"{step}: {self.peer} has another epoch or digest")
 
-    def _round(self, rounds: Rounds) -> None:
+    def _round(self, rounds: Rounds, disturbed: bool = False) -> None:
         self.trouble.check()
         with self.link.expecting(EpochAck):
-            rounds.fuzzy()
+            rounds.fuzzy(disturbed)
         self.link.ping()
 
-    def _rehearse(self, rounds: Rounds) -> SwitchoverCosts:
-        """A round with the rehearsal beside it."""
+    def _rehearsed_round(self, rounds: Rounds) -> None:
+        """A round with a rehearsal beside it."""
         self.enter(SourceState.REHEARSING)
         limit_ms = self.options.rehearsal_timeout_ms
         thread = RehearsalThread(self.guest, self.link, self.trouble, limit_ms)
         try:
-            self._round(rounds)
+            self._round(rounds, disturbed=True)
         except MigrateError as error:
             self.trouble.report(error)
             raise
         finally:
-            self.rehearsal = thread.join()
+            rehearsal = thread.join()
         self.trouble.check()
-        assert self.rehearsal is not None
+        assert rehearsal is not None
+        self.rehearsal = shortest(self.rehearsal, rehearsal)
         self.enter(SourceState.PRECOPY)
-        return costs_of(self.rehearsal, self.link.round_trip_ms or 0.0)
+
+    def _rehearse(self, rounds: Rounds) -> SwitchoverCosts:
+        """Rehearse while pages flow; again if they flowed so much that the
+        times say more about them than about the blackout.
+        """
+        self._rehearsed_round(rounds)
+        if rounds.history[-1].sent_pages > QUIET_PAGES:
+            rounds.decide(None)
+            self._rehearsed_round(rounds)
+        assert self.rehearsal is not None
+        return costs_of(self.rehearsal)
 
     def _hand_over(self, out: Outgoing, rounds: Rounds) -> None:
         self._round(rounds)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from pymigrate._clock import Stopwatch
 from pymigrate._engine import EpochKind, RoundStats
@@ -45,16 +46,20 @@ class Rounds:
         self.history: list[RoundMeasurement] = []
         self.reports: list[RoundReport] = []
         self._stats: RoundStats | None = None
+        self._watch = clock
 
-    def fuzzy(self) -> None:
-        """One round with the guest running; its pages have arrived after it."""
+    def fuzzy(self, disturbed: bool = False) -> None:
+        """One round with the guest running; its pages have arrived after it.
+
+        :param disturbed: a rehearsal runs beside it.
+        """
         watch = Stopwatch()
         stats = self._send(EpochKind.FUZZY)
         if self._acknowledge is not None:
             self._acknowledge(stats)
         duration_ms = watch.elapsed_ms()
         self._out.view.commit()
-        self._stats = stats
+        self._stats, self._watch = stats, watch
         self.history.append(
             RoundMeasurement(
                 dirty_pages=stats.dirty_pages,
@@ -62,8 +67,10 @@ class Rounds:
                 wire_bytes=stats.wire_bytes,
                 duration_ms=duration_ms,
                 harvest_ms=stats.harvest_ns / 1e6,
-                pending_pages=self.pending_pages(),
+                pending_pages=0,
+                window_ms=duration_ms,
                 elapsed_ms=self._clock.elapsed_ms(),
+                disturbed=disturbed,
             )
         )
 
@@ -81,7 +88,13 @@ class Rounds:
         return self._out.view.pending_pages()
 
     def decide(self, costs: SwitchoverCosts | None) -> Decision:
-        """Ask the policy about the last round, and report both."""
+        """Count what is left, ask the policy, and report the last round."""
+        self.history[-1] = replace(
+            self.history[-1],
+            pending_pages=self.pending_pages(),
+            window_ms=self._watch.elapsed_ms(),
+            elapsed_ms=self._clock.elapsed_ms(),
+        )
         decision = decide(self.history, costs, self._options.policy)
         last, stats = self.history[-1], self._stats
         assert stats is not None

@@ -73,7 +73,10 @@ class RoundMeasurement:
     :ivar duration_ms: from its harvest to the destination's acknowledgement.
     :ivar harvest_ms: the part of it that gathered dirty bits.
     :ivar pending_pages: dirtied meanwhile: what the next round would send.
-    :ivar elapsed_ms: since the migration began, at the end of this round.
+    :ivar window_ms: from its harvest until pending_pages was counted.
+    :ivar elapsed_ms: since the migration began, when that was.
+    :ivar disturbed: a rehearsal ran beside it, so its duration says nothing
+        about how long a small round takes.
     """
 
     dirty_pages: int
@@ -82,7 +85,9 @@ class RoundMeasurement:
     duration_ms: float
     harvest_ms: float
     pending_pages: int
+    window_ms: float
     elapsed_ms: float
+    disturbed: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class SwitchoverCosts:
 
     :ivar quiesce_ms: until no vCPU runs.
     :ivar capture_ms: save_state() at the source.
-    :ivar transfer_ms: the state over the wire.
+    :ivar state_bytes: what travels with the last pages.
     :ivar load_ms: load_state() at the destination.
     :ivar resume_ms: until the vCPUs run again.
     :ivar round_trip_ms: one message and its answer.
@@ -99,21 +104,16 @@ class SwitchoverCosts:
 
     quiesce_ms: float = 0.0
     capture_ms: float = 0.0
-    transfer_ms: float = 0.0
+    state_bytes: int = 0
     load_ms: float = 0.0
     resume_ms: float = 0.0
     round_trip_ms: float = 0.0
 
     @property
     def fixed_ms(self) -> float:
-        """Everything that does not depend on pages; one trip is COMMIT's."""
+        """Everything that depends on neither link nor pages, and COMMIT's trip."""
         return (
-            self.quiesce_ms
-            + self.capture_ms
-            + self.transfer_ms
-            + self.load_ms
-            + self.resume_ms
-            + self.round_trip_ms
+            self.quiesce_ms + self.capture_ms + self.load_ms + self.resume_ms + self.round_trip_ms
         )
 
 
@@ -127,12 +127,17 @@ class Estimate:
     harvest_ms: float
     overhead_ms: float
     fixed_ms: float
+    state_bytes: int
+
+    def wire_ms(self, size_bytes: float) -> float:
+        """Time to get so many bytes across."""
+        if self.bandwidth_bytes_per_s <= 0:
+            return 0.0
+        return 1000.0 * size_bytes / self.bandwidth_bytes_per_s
 
     def sending_ms(self, pages: float) -> float:
         """Time to get so many pages across."""
-        if pages <= 0 or self.bandwidth_bytes_per_s <= 0:
-            return 0.0
-        return 1000.0 * pages * self.bytes_per_page / self.bandwidth_bytes_per_s
+        return self.wire_ms(pages * self.bytes_per_page)
 
     def round_ms(self, pages: float) -> float:
         """Duration of a round of so many pages."""
@@ -160,10 +165,11 @@ def estimate(history: Sequence[RoundMeasurement], costs: SwitchoverCosts) -> Est
     return Estimate(
         bandwidth_bytes_per_s=bandwidth,
         bytes_per_page=_bytes_per_page(history),
-        dirty_pages_per_s=_per_s(last.pending_pages, last.duration_ms),
+        dirty_pages_per_s=_per_s(last.pending_pages, last.window_ms),
         harvest_ms=last.harvest_ms,
         overhead_ms=_overhead_ms(history, bandwidth, costs),
         fixed_ms=costs.fixed_ms,
+        state_bytes=costs.state_bytes,
     )
 
 
@@ -173,7 +179,8 @@ def final_downtime_ms(model: Estimate, pages: float) -> float:
     The dirty bits are gathered twice while the guest is paused: to count
     what is left, and once more after the state was captured.
     """
-    return model.fixed_ms + model.harvest_ms + model.round_ms(pages)
+    state_ms = model.wire_ms(model.state_bytes)
+    return model.fixed_ms + model.harvest_ms + state_ms + model.round_ms(pages)
 
 
 def decide(
@@ -325,7 +332,7 @@ def _overhead_ms(
     small = [
         max(0.0, r.duration_ms - r.harvest_ms - 1000.0 * r.wire_bytes / bandwidth)
         for r in history[1:]
-        if r.wire_bytes < BULK_BYTES and bandwidth > 0
+        if r.wire_bytes < BULK_BYTES and bandwidth > 0 and not r.disturbed
     ]
     return min(small) if small else costs.round_trip_ms
 

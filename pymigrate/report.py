@@ -102,15 +102,22 @@ class Downtime:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """The trial of capture and load while pages flowed."""
+    """The trial of capture and load while pages flowed.
+
+    Where there were several, the shortest of each time.
+
+    :ivar pause_ms: for which the guest did not run.
+    :ivar round_trip_ms: one message on the control connection and its answer.
+    """
 
     pause_ms: float
     quiesce_ms: float
     capture_ms: float
     resume_ms: float
-    transfer_ms: float
     load_ms: float
+    round_trip_ms: float
     state_bytes: int
+    repetitions: int = 1
 
 
 @dataclass(frozen=True)
