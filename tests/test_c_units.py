@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 UNIT = re.compile(r"\bUNIT\((\w+)\)")
 RESULT = re.compile(r"^(ok|not ok) \d+ - (\w+)(?: # SKIP (.*))?$")
-PROGRAM_TIMEOUT_S = 100
+PROGRAM_TIMEOUT_S = 240
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def cases() -> list[object]:
 
 
 # The first test of a variant builds it.
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("variant", "program", "name"),
     cases(),
@@ -137,7 +137,7 @@ def test_unit(variant: Variant, program: str, name: str) -> None:
     assert outcome.passed, outcome.detail
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("program", programs())
 @pytest.mark.parametrize(
     "variant",
