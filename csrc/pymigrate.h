@@ -311,14 +311,16 @@ int pmig_view_harvest(struct pmig_view *view, struct pmig_error *err);
 
 /*
  * Re-arm tracking for the harvested pages of n_blocks blocks: writes from
- * now on are found again. Any thread, for distinct blocks.
+ * now on are found again, and the pages may be taken. Any thread, for
+ * distinct blocks.
  */
 int pmig_view_rearm(struct pmig_view *view, uint64_t first_block,
 		    uint64_t n_blocks, struct pmig_error *err);
 
 /*
  * Take the dirty bits of one block: they leave the view's pending set and
- * are kept as taken until commit or rollback. Any thread; lock-free.
+ * are kept as taken until commit or rollback. Bits that were not re-armed by
+ * this view since they were found stay pending. Any thread; lock-free.
  */
 uint64_t pmig_view_take(struct pmig_view *view, uint64_t block);
 

@@ -6,14 +6,15 @@
  *
  * A tracker (struct dirty_ops) knows one way to learn of writes. The front
  * end keeps what any number of consumers have not handled yet. Each consumer
- * is a view with two bitmaps of one word per block:
+ * is a view with three bitmaps of one word per block:
  *
- *	pending	written, and not yet taken by this view
+ *	pending	written, re-arming is due
+ *	ready	written and re-armed: may be taken and read
  *	taken	taken, and not yet acknowledged by the destination
  *
  *	harvest:  tracker -> pending of every view
- *	rearm:	  the tracker will see the next write to these pages
- *	take:	  pending -> taken; the caller then reads the page
+ *	rearm:	  the tracker will see the next write; pending -> ready
+ *	take:	  ready -> taken; the caller then reads the page
  *	commit:	  taken -> forgotten;  rollback: taken -> pending
  *
  * What must hold: a write that happens after a view last read the page ends
@@ -22,31 +23,33 @@
  * Trackers come in two kinds. Where a harvest itself re-arms (plain
  * KVM_GET_DIRTY_LOG, the dirty ring), pages are re-armed first and become
  * pending afterwards, so a racing write is seen again. Nothing else is
- * needed.
+ * needed, and pending pages may be taken as they are.
  *
  * Where re-arming is a step of its own (KVM_CLEAR_DIRTY_LOG, userfaultfd),
  * it also forgets writes: a page written twice before the clear is one bit.
- * The front end therefore keeps a third bitmap shared by all views:
+ * The front end therefore keeps a fourth bitmap, shared by all views:
  *
- *	unarmed	found by a harvest, re-arming is due
+ *	unarmed	found by a harvest, and not re-armed since by any view
  *
  * and these rules:
  *
- * 1. A found page becomes unarmed and then pending in every view, under the
- *    lock of its unit (below). New views are linked in under views_lock,
- *    which is held shared meanwhile, and begin with everything pending.
+ * 1. A found page becomes unarmed, and pending in every view, under the lock
+ *    of its unit (below). New views are linked in under views_lock, which is
+ *    held shared meanwhile, and begin with everything pending.
  * 2. Re-arming happens under the same lock, for unarmed pages only; their
  *    unarmed bits are cleared after the kernel has done it. A failure leaves
  *    them set, and nothing pending has been touched.
- * 3. take() leaves alone what is unarmed.
+ * 3. Only then, and under the same lock still, do the pending pages of the
+ *    view that re-arms become ready. Others have to re-arm on their own,
+ *    which costs them no call of the kernel.
  *
- * Hence while a page is unarmed it is pending in every view and none can take
- * it. Whatever the clear forgets was written before it, and every view reads
- * the page after it. This holds even if a harvest applies a snapshot that is
- * older than a clear by another view: the page is then unarmed and pending
- * once more without need, which costs one page sent twice. Without rule 3 a
- * view could take such a page, read it, and lose a write made between its
- * read and the other view's second clear.
+ * Hence while a page is unarmed it is pending in every view. Whatever a clear
+ * forgets was written before it, and every view will read the page after it.
+ * This holds even if a harvest applies a snapshot that is older than a clear
+ * by another view: the page is then unarmed and pending once more without
+ * need, which costs one page sent twice, but what was ready stays ready. So
+ * a view whose own harvest, re-arming and taking follow each other has taken
+ * all that was written before that harvest, whoever else harvests meanwhile.
  *
  * Harvests exclude each other (harvest_lock), as those that re-arm hold bits
  * for a moment which are neither in the kernel nor in a view: a second
@@ -163,13 +166,15 @@ struct pmig_dirty {
  * struct pmig_view - one consumer
  * @dirty:	its tracker
  * @next:	in the tracker's list
- * @pending:	one word per block
- * @taken:	one word per block
+ * @pending:	one word per block, as explained above
+ * @ready:	likewise; unused where a harvest re-arms
+ * @taken:	likewise
  */
 struct pmig_view {
 	struct pmig_dirty *dirty;
 	struct pmig_view *next;
 	uint64_t *pending;
+	uint64_t *ready;
 	uint64_t *taken;
 };
 

@@ -27,6 +27,10 @@
 #include "base/error.h"
 #include "dirty/dirty_kvm_slots.h"
 
+enum {
+	BRIDGE_TURNS = 4, /* attempts per entry of a ring, before giving up */
+};
+
 /**
  * struct kvm_rings - state of this tracker
  * @slots:	what is logged
@@ -187,27 +191,32 @@ static int reset_ioctl(const struct kvm_rings *r, struct pmig_error *err)
 	return n < 0 ? pmig_fail_errno(err, "KVM_RESET_DIRTY_RINGS fails") : 0;
 }
 
-/* A reset did not get through: the ring overflowed, now or before. */
+/*
+ * A reset did not get through: the ring overflowed, now or before. The vCPU
+ * may still be appending, over entries that were taken already, so these are
+ * collected again. It stops when it finds its ring full at last.
+ */
 static int bridge_gap(struct kvm_rings *r, struct kvm_ring *ring,
 		      struct pmig_error *err)
 {
-	int rc;
+	uint32_t tries = BRIDGE_TURNS * ring->n_entries;
+	uint32_t bridged = 0;
+	int rc = 0;
 
 	if (!ring->is_gapped)
 		r->is_lossy = true;
-	/* entries that were written over wait behind those taken */
-	rc = collect_ring(r, ring, err);
-	if (!rc)
-		rc = reset_ioctl(r, err);
-	for (uint32_t i = 1; !rc && !kvm_ring_is_reset(ring); i++) {
-		if (!kvm_ring_bridge(ring, i))
-			return pmig_fail(err, -EIO,
-					 "vCPU %u: KVM does not reset its "
-					 "dirty ring",
-					 (unsigned int)(ring - r->rings));
-		rc = reset_ioctl(r, err);
+	for (; tries && !rc; tries--) {
+		rc = collect_ring(r, ring, err);
+		if (!rc)
+			rc = reset_ioctl(r, err);
+		if (rc || kvm_ring_is_reset(ring))
+			return rc;
+		if (kvm_ring_bridge(ring, bridged + 1))
+			bridged++;
 	}
-	return rc;
+	return pmig_fail(err, -EIO,
+			 "vCPU %u: KVM does not reset its dirty ring",
+			 (unsigned int)(ring - r->rings));
 }
 
 static int reset(struct kvm_rings *r, struct pmig_error *err)

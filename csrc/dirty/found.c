@@ -38,7 +38,6 @@ void dirty_pend_locked(struct pmig_dirty *dirty, uint64_t block, uint64_t bits)
 
 void dirty_unarm_locked(struct pmig_dirty *dirty, uint64_t block, uint64_t bits)
 {
-	/* in this order: take() empties pending and then asks for unarmed */
 	pmig_bits_or(&dirty->unarmed[block], bits);
 	dirty_pend_locked(dirty, block, bits);
 }

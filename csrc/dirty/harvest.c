@@ -32,15 +32,29 @@ int pmig_view_harvest(struct pmig_view *view, struct pmig_error *err)
 	return rc;
 }
 
-static int rearm_unit(struct pmig_dirty *dirty, const struct pmig_span *span,
+static void make_ready(struct pmig_view *view, const struct pmig_span *span)
+{
+	for (uint64_t i = 0; i < span->n_blocks; i++) {
+		uint64_t block = span->first_block + i;
+		uint64_t bits = pmig_bits_take(&view->pending[block]);
+
+		if (bits)
+			pmig_bits_or(&view->ready[block], bits);
+	}
+}
+
+static int rearm_unit(struct pmig_view *view, const struct pmig_span *span,
 		      struct pmig_error *err)
 {
+	struct pmig_dirty *dirty = view->dirty;
 	pthread_mutex_t *lock =
 		dirty_lock_of(dirty, span->map, span->first_block);
 	int rc;
 
 	pthread_mutex_lock(lock);
 	rc = dirty->ops->rearm(dirty, span, err);
+	if (!rc)
+		make_ready(view, span);
 	pthread_mutex_unlock(lock);
 	return rc;
 }
@@ -59,7 +73,7 @@ int pmig_view_rearm(struct pmig_view *view, uint64_t first_block,
 		struct pmig_span span;
 
 		dirty_unit(dirty, first_block, n_blocks, &span);
-		rc = rearm_unit(dirty, &span, err);
+		rc = rearm_unit(view, &span, err);
 		first_block += span.n_blocks;
 		n_blocks -= span.n_blocks;
 	}

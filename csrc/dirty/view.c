@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "dirty/dirty.h"
@@ -41,27 +40,42 @@ static bool is_started(struct pmig_dirty *dirty)
 	return started;
 }
 
+static void release(struct pmig_view *view)
+{
+	free(view->pending);
+	free(view->ready);
+	free(view->taken);
+	free(view);
+}
+
+static struct pmig_view *allocate(struct pmig_dirty *dirty)
+{
+	uint64_t n_blocks = dirty->memory->n_blocks;
+	struct pmig_view *view = calloc(1, sizeof(*view));
+
+	if (!view)
+		return NULL;
+	view->dirty = dirty;
+	view->pending = calloc(n_blocks, sizeof(*view->pending));
+	view->ready = calloc(n_blocks, sizeof(*view->ready));
+	view->taken = calloc(n_blocks, sizeof(*view->taken));
+	if (view->pending && view->ready && view->taken)
+		return view;
+	release(view);
+	return NULL;
+}
+
 int pmig_view_new(struct pmig_dirty *dirty, struct pmig_view **view,
 		  struct pmig_error *err)
 {
-	uint64_t n_blocks = dirty->memory->n_blocks;
 	struct pmig_view *v;
 
 	if (!is_started(dirty))
 		return pmig_fail(err, -EINVAL,
 				 "a view needs a tracker that is started");
-	v = calloc(1, sizeof(*v));
+	v = allocate(dirty);
 	if (!v)
 		return pmig_fail(err, -ENOMEM, "no memory for a view");
-	v->dirty = dirty;
-	v->pending = calloc(n_blocks, sizeof(*v->pending));
-	v->taken = calloc(n_blocks, sizeof(*v->taken));
-	if (!v->pending || !v->taken) {
-		free(v->pending);
-		free(v->taken);
-		free(v);
-		return pmig_fail(err, -ENOMEM, "no memory for a view");
-	}
 	dirty_fill(dirty->memory, v->pending);
 	link_view(v);
 	*view = v;
@@ -73,27 +87,27 @@ void pmig_view_free(struct pmig_view *view)
 	if (!view)
 		return;
 	unlink_view(view);
-	free(view->pending);
-	free(view->taken);
-	free(view);
+	release(view);
 }
 
 uint64_t pmig_view_take(struct pmig_view *view, uint64_t block)
 {
-	uint64_t bits, early;
+	uint64_t bits;
 
 	if (block >= view->dirty->memory->n_blocks)
 		return 0;
-	bits = pmig_bits_take(&view->pending[block]);
-	if (!bits)
-		return 0;
-	/* not armed yet: reading it now could miss a write (see dirty.h) */
-	early = bits & pmig_bits_load(&view->dirty->unarmed[block]);
-	if (early)
-		pmig_bits_or(&view->pending[block], early);
-	bits &= ~early;
-	pmig_bits_or(&view->taken[block], bits);
+	bits = pmig_bits_take(&view->ready[block]);
+	if (!view->dirty->ops->rearm)
+		bits |= pmig_bits_take(&view->pending[block]);
+	if (bits)
+		pmig_bits_or(&view->taken[block], bits);
 	return bits;
+}
+
+static uint64_t untaken(const struct pmig_view *view, uint64_t block)
+{
+	return pmig_bits_load(&view->pending[block]) |
+	       pmig_bits_load(&view->ready[block]);
 }
 
 uint64_t pmig_view_pending_pages(const struct pmig_view *view)
@@ -101,8 +115,7 @@ uint64_t pmig_view_pending_pages(const struct pmig_view *view)
 	uint64_t pages = 0;
 
 	for (uint64_t i = 0; i < view->dirty->memory->n_blocks; i++)
-		pages += (unsigned int)__builtin_popcountll(
-			pmig_bits_load(&view->pending[i]));
+		pages += (unsigned int)__builtin_popcountll(untaken(view, i));
 	return pages;
 }
 
@@ -113,7 +126,7 @@ void pmig_view_peek(const struct pmig_view *view, uint64_t first_block,
 		uint64_t block = first_block + i;
 
 		bitmap[i] = block < view->dirty->memory->n_blocks
-				    ? pmig_bits_load(&view->pending[block])
+				    ? untaken(view, block)
 				    : 0;
 	}
 }
