@@ -19,6 +19,7 @@ from pymigrate.errors import (
     EngineError,
     MachineError,
     NotConvergedError,
+    PeerLostError,
     RefusedError,
 )
 from pymigrate.host import host_facts
@@ -100,7 +101,9 @@ class Flow(ABC):
         return self.report(Outcome.COMPLETED, self._owner())
 
     def _end_badly(self, error: BaseException) -> Report:
-        if isinstance(error, EngineError) and self.trouble.error is not None:
+        # Who is woken for trouble sees its connection end, or its call fail.
+        woken = isinstance(error, (EngineError, PeerLostError))
+        if woken and self.trouble.error is not None:
             error = self.trouble.error
         if self.track.state is SourceState.COMPLETED:
             return self.report(Outcome.COMPLETED, self._owner(), _words(error))

@@ -79,7 +79,12 @@ def _probe() -> tuple[list[Group], str, bool]:
         return groups, "No guest can be migrated here.", False
     if not kvm_works:
         return groups, "No KVM guest, but memory written by threads can be migrated here.", True
-    return groups, f"A KVM guest can be migrated here, tracked by {' or '.join(working)}.", True
+    words = f"A KVM guest can be migrated here, tracked by {_any_of(working)}."
+    return groups, words, True
+
+
+def _any_of(names: list[str]) -> str:
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _show(groups: list[Group], verdict: str, possible: bool) -> None:
