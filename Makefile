@@ -36,6 +36,9 @@ test-tsan: build ## the C unit tests under ThreadSanitizer
 test-lab: build lab-packages ## KVM, tracker and migration tests under kvm_amd
 	$(BIN)/pytest -m lab
 
+bench: build ## measure this machine; results go to bench/results/
+	$(BIN)/python bench/run.py
+
 lint: build ## formatters and type checkers, changing nothing
 	@PYTHON=$(PYTHON) scripts/packages.sh lint
 	$(BIN)/pip install -q -e '.[dev]' --no-build-isolation
@@ -69,6 +72,6 @@ $(NATIVE): $(VENV)/.installed $(C_SOURCES) pymigrate/_native_build.py
 	$(BIN)/python setup.py -q build_ext --inplace
 	@touch $@
 
-.PHONY: help build demo test test-asan test-tsan test-lab lint clean \
+.PHONY: help build demo test test-asan test-tsan test-lab bench lint clean \
 	system-packages lab-packages
 .DELETE_ON_ERROR:
