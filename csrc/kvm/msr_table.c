@@ -91,7 +91,9 @@ const char *pmig_kvm_msr_skippable(uint32_t index)
 	return NULL;
 }
 
+/* Hyper-V's reference time is kvmclock's in another unit. */
 bool pmig_kvm_msr_is_apart(uint32_t index)
 {
-	return index == MSR_IA32_TSC || index == MSR_IA32_TSC_DEADLINE;
+	return index == MSR_IA32_TSC || index == MSR_IA32_TSC_DEADLINE ||
+	       index == MSR_HV_TIME_REF_COUNT;
 }

@@ -83,13 +83,6 @@ static int get_offset(const struct pmig_kvm_job *job, uint32_t vcpu,
 			   "reading the TSC offset", offset, err);
 }
 
-static int set_offset(const struct pmig_kvm_job *job, uint32_t vcpu,
-		      uint64_t offset, struct pmig_error *err)
-{
-	return offset_call(job, vcpu, KVM_SET_DEVICE_ATTR,
-			   "writing the TSC offset", &offset, err);
-}
-
 static int get_khz(const struct pmig_kvm_job *job, uint32_t vcpu,
 		   uint32_t *tsc_khz, struct pmig_error *err)
 {
@@ -110,32 +103,72 @@ static int get_tsc(const struct pmig_kvm_job *job, uint32_t vcpu, uint64_t *tsc,
 	return 0;
 }
 
+/*
+ * A counter together with the offset behind it.  On a host whose own TSC is
+ * unstable KVM moves the offset whenever the vCPU is touched, so that the
+ * guest's counter goes on from where it was: *settled tells whether the offset
+ * means something beyond this moment.  The offset is that from before the
+ * counter was read, which is the larger one then.
+ */
+static int read_both(const struct pmig_kvm_job *job, uint32_t vcpu,
+		     uint64_t *tsc, uint64_t *offset, bool *settled,
+		     struct pmig_error *err)
+{
+	uint64_t after = 0;
+	int rc = get_offset(job, vcpu, offset, err);
+
+	if (!rc)
+		rc = get_tsc(job, vcpu, tsc, err);
+	if (!rc)
+		rc = get_offset(job, vcpu, &after, err);
+	*settled = after == *offset;
+	return rc;
+}
+
+static int set_offset(const struct pmig_kvm_job *job, uint32_t vcpu,
+		      uint64_t offset, struct pmig_error *err)
+{
+	return offset_call(job, vcpu, KVM_SET_DEVICE_ATTR,
+			   "writing the TSC offset", &offset, err);
+}
+
+/* KVM keeps a frequency for each vCPU; a guest expects one. */
+static int check_one_frequency(const struct pmig_kvm_job *job, uint32_t vcpu,
+			       uint32_t tsc_khz, struct pmig_error *err)
+{
+	uint32_t first_khz = 0;
+	int rc = get_khz(job, 0, &first_khz, err);
+
+	if (rc || tsc_khz == first_khz)
+		return rc;
+	return pmig_fail(err, -ENOTSUP,
+			 "vCPU %u: its TSC runs at %u kHz and that of vCPU 0 "
+			 "at %u kHz",
+			 vcpu, tsc_khz, first_khz);
+}
+
 PMIG_KVM_SAVE(tsc)
 {
 	struct pmig_kvm_tsc_item *tsc = pmig_kvm_room(job, sizeof(*tsc), err);
-	uint32_t first_khz = 0;
+	bool settled = false;
 	int rc;
 
 	if (!tsc)
 		return -ENOMEM;
-	rc = get_khz(job, 0, &first_khz, err);
+	rc = get_khz(job, vcpu, &tsc->tsc_khz, err);
 	if (!rc)
-		rc = get_khz(job, vcpu, &tsc->tsc_khz, err);
+		rc = check_one_frequency(job, vcpu, tsc->tsc_khz, err);
 	if (rc)
 		return rc;
-	if (tsc->tsc_khz != first_khz)
-		return pmig_fail(err, -ENOTSUP,
-				 "vCPU %u: its TSC runs at %u kHz and that of "
-				 "vCPU 0 at %u kHz",
-				 vcpu, tsc->tsc_khz, first_khz);
-	if (job->caps.tsc_offset) {
-		tsc->flags |= PMIG_KVM_TSC_OFFSET_VALID;
-		rc = get_offset(job, vcpu, &tsc->offset, err);
-		if (rc)
-			return rc;
-	}
 	tsc->realtime_ns = pmig_kvm_realtime_ns();
-	return get_tsc(job, vcpu, &tsc->tsc, err);
+	if (!job->caps.tsc_offset)
+		return get_tsc(job, vcpu, &tsc->tsc, err);
+	rc = read_both(job, vcpu, &tsc->tsc, &tsc->offset, &settled, err);
+	if (settled)
+		tsc->flags = PMIG_KVM_TSC_OFFSET_VALID;
+	else
+		tsc->offset = 0;
+	return rc;
 }
 
 static bool within_tolerance(uint32_t a_khz, uint32_t b_khz)
@@ -190,16 +223,15 @@ static int choose_offset(struct pmig_kvm_job *job,
 	uint64_t elapsed_ns = pmig_kvm_elapsed_ns(tsc->realtime_ns);
 	uint64_t wanted = tsc->tsc + ticks(elapsed_ns, tsc->tsc_khz);
 	uint64_t current = 0, offset = 0, kept;
-	int rc;
+	bool settled = false;
+	int rc = read_both(job, 0, &current, &offset, &settled, err);
 
-	rc = get_tsc(job, 0, &current, err);
-	if (!rc)
-		rc = get_offset(job, 0, &offset, err);
 	if (rc)
 		return rc;
 	job->tsc_offset = offset + (wanted - current);
 	kept = current - offset + tsc->offset;
-	if ((tsc->flags & PMIG_KVM_TSC_OFFSET_VALID) && kept >= tsc->tsc &&
+	if (settled && (tsc->flags & PMIG_KVM_TSC_OFFSET_VALID) &&
+	    kept >= tsc->tsc &&
 	    is_same_time(kept, wanted, elapsed_ns, tsc->tsc_khz))
 		job->tsc_offset = tsc->offset;
 	return 0;

@@ -3,7 +3,8 @@
  * x86.h - architectural numbers that the kernel's uapi headers do not give
  *
  * MSR indices are those of the Intel SDM volume 4 and the AMD APM volume 2;
- * the 0x4b564d.. ones of Documentation/virt/kvm/x86/msr.rst.
+ * the 0x400000.. ones of the Hyper-V top-level functional specification, the
+ * 0x4b564d.. ones of Documentation/virt/kvm/x86/msr.rst.
  */
 #ifndef PMIG_KVM_X86_H
 #define PMIG_KVM_X86_H
