@@ -43,8 +43,9 @@ static int refuse_event(uint32_t vcpu, const char *what, const char *capability,
  * that it does not know is an error to KVM, and may be dropped only while
  * the member says that nothing is pending.
  */
-static int fit_events(uint32_t vcpu, uint32_t known,
-		      struct kvm_vcpu_events *events, struct pmig_error *err)
+static int fit_events(const struct pmig_kvm_job *job, uint32_t vcpu,
+		      uint32_t known, struct kvm_vcpu_events *events,
+		      struct pmig_error *err)
 {
 	uint32_t unknown = events->flags & ~known;
 
@@ -56,8 +57,8 @@ static int fit_events(uint32_t vcpu, uint32_t known,
 	    events->triple_fault.pending)
 		return refuse_event(vcpu, "triple fault",
 				    "KVM_CAP_X86_TRIPLE_FAULT_EVENT", err);
-	if ((unknown & KVM_VCPUEVENT_VALID_SMM) &&
-	    (events->smi.smm || events->smi.pending))
+	if ((events->smi.smm || events->smi.pending) &&
+	    !pmig_kvm_extension(job->kvm, KVM_CAP_X86_SMM))
 		return refuse_event(vcpu, "system management interrupt",
 				    "KVM_CAP_X86_SMM", err);
 	events->flags = known;
@@ -74,7 +75,7 @@ PMIG_KVM_LOAD(events)
 	rc = VCPU_CALL(job, vcpu, KVM_GET_VCPU_EVENTS, &current, err);
 	if (rc)
 		return rc;
-	rc = fit_events(vcpu, current.flags, &events, err);
+	rc = fit_events(job, vcpu, current.flags, &events, err);
 	if (rc)
 		return rc;
 	return VCPU_CALL(job, vcpu, KVM_SET_VCPU_EVENTS, &events, err);

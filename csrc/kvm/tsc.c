@@ -14,6 +14,10 @@
  * If keeping the source's offset gives the same time, within what clocks are
  * slewed by, then both sides read one TSC (they are on one host) and it is
  * kept: exact, where clocks are only close.
+ *
+ * Where the source could not tell offsets (before Linux 5.16, or its own TSC
+ * was unstable), its vCPUs are taken as meant to be equal, and all get the
+ * counter of the one that was furthest: no counter goes back.
  */
 #include "kvm/time.h"
 
@@ -215,47 +219,81 @@ static bool is_same_time(uint64_t a, uint64_t b, uint64_t elapsed_ns,
 	return apart <= ticks(slack_ns, tsc_khz);
 }
 
-/* vCPU 0: decide on its offset here. */
-static int choose_offset(struct pmig_kvm_job *job,
-			 const struct pmig_kvm_tsc_item *tsc,
-			 struct pmig_error *err)
+/* The item of a vCPU, which pmig_kvm_check_items() has found. */
+static struct pmig_kvm_tsc_item item_of(const struct pmig_kvm_job *job,
+					uint32_t vcpu)
 {
-	uint64_t elapsed_ns = pmig_kvm_elapsed_ns(tsc->realtime_ns);
-	uint64_t wanted = tsc->tsc + ticks(elapsed_ns, tsc->tsc_khz);
-	uint64_t current = 0, offset = 0, kept;
+	char name[PMIG_KVM_NAME_BYTES];
+	struct pmig_kvm_tsc_item tsc;
+	struct pmig_item item;
+
+	pmig_kvm_item_name(name, vcpu, "tsc");
+	pmig_state_find(job->state, name, &item);
+	memcpy(&tsc, item.data, sizeof(tsc));
+	return tsc;
+}
+
+/* Where a vCPU's counter ought to be by now. */
+static uint64_t counter_now(const struct pmig_kvm_tsc_item *tsc)
+{
+	return tsc->tsc +
+	       ticks(pmig_kvm_elapsed_ns(tsc->realtime_ns), tsc->tsc_khz);
+}
+
+/* What vCPU 0 is to count, and what all are without offsets. */
+static uint64_t wanted_now(const struct pmig_kvm_job *job)
+{
+	struct pmig_kvm_tsc_item tsc = item_of(job, 0);
+	uint64_t wanted = counter_now(&tsc);
+
+	if (tsc.flags & PMIG_KVM_TSC_OFFSET_VALID)
+		return wanted;
+	for (uint32_t v = 1; v < job->kvm->n_vcpus; v++) {
+		uint64_t other;
+
+		tsc = item_of(job, v);
+		other = counter_now(&tsc);
+		if (other > wanted)
+			wanted = other;
+	}
+	return wanted;
+}
+
+/* How far a vCPU's counter is ahead of that of vCPU 0. */
+static uint64_t distance(const struct pmig_kvm_job *job, uint32_t vcpu)
+{
+	struct pmig_kvm_tsc_item first = item_of(job, 0);
+	struct pmig_kvm_tsc_item tsc = item_of(job, vcpu);
+
+	if (!(tsc.flags & first.flags & PMIG_KVM_TSC_OFFSET_VALID))
+		return 0;
+	return tsc.offset - first.offset;
+}
+
+/*
+ * vCPU 0: decide on its offset here. A counter that is not scaled is the
+ * host's plus the offset, which holds also where KVM moves the offset.
+ */
+static int choose_offset(struct pmig_kvm_job *job, struct pmig_error *err)
+{
+	struct pmig_kvm_tsc_item tsc = item_of(job, 0);
+	uint64_t elapsed_ns = pmig_kvm_elapsed_ns(tsc.realtime_ns);
+	uint64_t current = 0, offset = 0, wanted, kept;
 	bool settled = false;
 	int rc = read_both(job, 0, &current, &offset, &settled, err);
 
 	if (rc)
 		return rc;
-	job->tsc_offset = offset + (wanted - current);
-	kept = current - offset + tsc->offset;
-	if (settled && (tsc->flags & PMIG_KVM_TSC_OFFSET_VALID) &&
-	    kept >= tsc->tsc &&
-	    is_same_time(kept, wanted, elapsed_ns, tsc->tsc_khz))
-		job->tsc_offset = tsc->offset;
+	wanted = wanted_now(job);
+	job->tsc_offset = wanted - __builtin_ia32_rdtsc();
+	if (job->caps.tsc_scaling)
+		job->tsc_offset = offset + (wanted - current);
+	kept = current - offset + tsc.offset;
+	if (settled && (tsc.flags & PMIG_KVM_TSC_OFFSET_VALID) &&
+	    kept >= tsc.tsc &&
+	    is_same_time(kept, wanted, elapsed_ns, tsc.tsc_khz))
+		job->tsc_offset = tsc.offset;
 	return 0;
-}
-
-/*
- * How far a vCPU's TSC is ahead of that of vCPU 0. Without offsets it is
- * known only as well as two clocks can be read together, so that a small
- * distance is taken as none.
- */
-static uint64_t skew(const struct pmig_kvm_tsc_item *tsc,
-		     const struct pmig_kvm_tsc_item *first)
-{
-	uint64_t then_ns = tsc->realtime_ns - first->realtime_ns;
-	uint64_t expected;
-
-	if (tsc->flags & first->flags & PMIG_KVM_TSC_OFFSET_VALID)
-		return tsc->offset - first->offset;
-	if (tsc->realtime_ns < first->realtime_ns)
-		then_ns = 0;
-	expected = first->tsc + ticks(then_ns, first->tsc_khz);
-	if (is_same_time(tsc->tsc, expected, then_ns, first->tsc_khz))
-		return 0;
-	return tsc->tsc - expected;
 }
 
 /*
@@ -263,33 +301,56 @@ static uint64_t skew(const struct pmig_kvm_tsc_item *tsc,
  * KVM takes writes that are within a second of each other's time as meant to
  * be equal, and gives the vCPUs one offset.
  */
-static int write_counter(struct pmig_kvm_job *job, uint32_t vcpu,
-			 const struct pmig_kvm_tsc_item *first, uint64_t ahead,
-			 struct pmig_error *err)
+static int set_tsc(struct pmig_kvm_job *job, uint32_t vcpu,
+		   struct pmig_error *err)
 {
-	uint64_t elapsed_ns = pmig_kvm_elapsed_ns(first->realtime_ns);
-	uint64_t wanted = first->tsc + ticks(elapsed_ns, first->tsc_khz);
+	int rc = 0;
 
-	return pmig_kvm_write_msr(job, vcpu, MSR_IA32_TSC, wanted + ahead, err);
+	if (!job->caps.tsc_offset)
+		return pmig_kvm_write_msr(job, vcpu, MSR_IA32_TSC,
+					  wanted_now(job) + distance(job, vcpu),
+					  err);
+	if (vcpu == 0)
+		rc = choose_offset(job, err);
+	if (rc)
+		return rc;
+	return set_offset(job, vcpu, job->tsc_offset + distance(job, vcpu),
+			  err);
+}
+
+/*
+ * There are KVM backends whose guests see the host's own counter, whatever
+ * KVM is told. Then all is well on one host, and elsewhere only a guest whose
+ * counter jumps ahead may run.
+ */
+static int check_tsc(struct pmig_kvm_job *job, uint32_t vcpu,
+		     struct pmig_error *err)
+{
+	struct pmig_kvm_tsc_item tsc = item_of(job, vcpu);
+	uint64_t slack = ticks(SLACK_MAX_NS, tsc.tsc_khz);
+	uint64_t now = 0;
+	int rc = get_tsc(job, vcpu, &now, err);
+
+	if (rc)
+		return rc;
+	if (now < tsc.tsc)
+		return pmig_fail(err, -ENOTSUP,
+				 "vCPU %u: this host's KVM does not set a "
+				 "guest's TSC, and the guest's would go back "
+				 "by %llu ticks",
+				 vcpu, (unsigned long long)(tsc.tsc - now));
+	if (now > wanted_now(job) + distance(job, vcpu) + slack)
+		pmig_kvm_skip(job,
+			      "vCPU %u: TSC: this host's KVM does not set it, "
+			      "it jumps ahead",
+			      vcpu);
+	return 0;
 }
 
 PMIG_KVM_LOAD(tsc)
 {
-	struct pmig_kvm_tsc_item tsc, first;
-	struct pmig_item first_item;
-	int rc;
+	int rc = set_tsc(job, vcpu, err);
 
-	/* pmig_kvm_check_items() found it */
-	pmig_state_find(job->state, "kvm/vcpu0/tsc", &first_item);
-	memcpy(&first, first_item.data, sizeof(first));
-	memcpy(&tsc, item->data, sizeof(tsc));
-	if (!job->caps.tsc_offset)
-		return write_counter(job, vcpu, &first, skew(&tsc, &first),
-				     err);
-	if (vcpu == 0) {
-		rc = choose_offset(job, &first, err);
-		if (rc)
-			return rc;
-	}
-	return set_offset(job, vcpu, job->tsc_offset + skew(&tsc, &first), err);
+	(void)item;
+	return rc ? rc : check_tsc(job, vcpu, err);
 }

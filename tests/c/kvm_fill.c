@@ -122,24 +122,14 @@ static void fill_msrs(const struct test_vm *vm, uint32_t vcpu)
 			UNIT_FAIL("cannot set MSR 0x%x", msrs[i].index);
 }
 
-static void set_apic_word(struct kvm_lapic_state *lapic, uint32_t offset,
-			  uint32_t value)
-{
-	memcpy(lapic->regs + offset, &value, sizeof(value));
-}
-
 /* Software-enabled, a vector requested and one in service. */
 static void fill_lapic(const struct test_vm *vm, uint32_t vcpu)
 {
-	struct kvm_lapic_state lapic;
-
-	test_vcpu_call(vm, vcpu, KVM_GET_LAPIC, &lapic);
-	set_apic_word(&lapic, 0xf0, 0x1ff);	       /* spurious vector */
-	set_apic_word(&lapic, 0x110, 1 << vcpu);       /* ISR, vector 32 */
-	set_apic_word(&lapic, 0x220, 1 << (4 + vcpu)); /* IRR, vector 68 */
-	set_apic_word(&lapic, 0x350, 0x10041);	       /* LVT LINT0 */
-	set_apic_word(&lapic, 0x370, 0x10043);	       /* LVT error */
-	test_vcpu_call(vm, vcpu, KVM_SET_LAPIC, &lapic);
+	test_lapic_write(vm, vcpu, TEST_LAPIC_SPURIOUS, 0x1ff);
+	test_lapic_write(vm, vcpu, TEST_LAPIC_ISR + 0x10, 1 << vcpu);
+	test_lapic_write(vm, vcpu, TEST_LAPIC_IRR + 0x20, 1 << (4 + vcpu));
+	test_lapic_write(vm, vcpu, TEST_LAPIC_LVT_LINT0, 0x10041);
+	test_lapic_write(vm, vcpu, TEST_LAPIC_LVT_ERROR, 0x10043);
 }
 
 static void fill_events(const struct test_vm *vm, uint32_t vcpu)
@@ -246,9 +236,7 @@ static void check_xsave(const struct test_vm *vm, uint32_t vcpu)
 static void check_events(const struct test_vm *vm, uint32_t vcpu)
 {
 	struct kvm_vcpu_events events;
-	struct kvm_lapic_state lapic;
 	struct kvm_mp_state mp_state;
-	uint32_t irr;
 
 	test_vcpu_call(vm, vcpu, KVM_GET_MP_STATE, &mp_state);
 	CHECK_EQ(mp_state.mp_state, KVM_MP_STATE_HALTED);
@@ -260,9 +248,8 @@ static void check_events(const struct test_vm *vm, uint32_t vcpu)
 	CHECK_EQ(events.exception_payload, 0xcafe000 + vcpu);
 	CHECK_EQ(events.nmi.pending, 1);
 	CHECK_EQ(events.nmi.masked, vcpu & 1);
-	test_vcpu_call(vm, vcpu, KVM_GET_LAPIC, &lapic);
-	memcpy(&irr, lapic.regs + 0x220, sizeof(irr));
-	CHECK_EQ(irr, 1 << (4 + vcpu));
+	CHECK_EQ(test_lapic_read(vm, vcpu, TEST_LAPIC_IRR + 0x20),
+		 1 << (4 + vcpu));
 }
 
 static void check_chips(const struct test_vm *vm)

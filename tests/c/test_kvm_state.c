@@ -162,14 +162,15 @@ static void test_pae_on_an_older_kernel_is_refused(void)
 	test_vm_free(vm);
 }
 
+GUEST_PROGRAM(out_forever, "1: out %al, $0x10; jmp 1b");
+
 /* A machine that has run takes a state like one that has not. */
 static void test_loading_a_machine_that_ran(void)
 {
-	static const uint8_t out_forever[] = {0xe6, 0x10, 0xeb, 0xfc};
 	struct test_vm *vm = test_vm_new(1, TEST_VM_FULL);
 	struct pmig_state *saved, *again;
 
-	test_vm_program(vm, out_forever, sizeof(out_forever));
+	test_vm_program(vm, out_forever, out_forever_end);
 	saved = test_vm_save(vm);
 	for (int i = 0; i < 3; i++)
 		test_vm_expect_out(vm, 0x10);

@@ -20,6 +20,9 @@
 #define TSS_GPA		 0xfffbd000
 #define IDENTITY_MAP_GPA 0xfffbc000
 
+/* The code of the interrupt handlers, 8 bytes each. */
+#define HANDLERS 0x9000
+
 static int must(int rc, const char *what)
 {
 	if (rc < 0)
@@ -159,16 +162,31 @@ void test_vm_free(struct test_vm *vm)
 	free(vm);
 }
 
-void test_vm_program(struct test_vm *vm, const void *code, size_t size_bytes)
+/* mov $vector, %al; out %al, $port; iret */
+static void make_handler(struct test_vm *vm, uint8_t vector)
+{
+	uint16_t at = HANDLERS + vector * 8;
+	const uint8_t code[] = {
+		0xb0, vector, 0xe6, TEST_VM_VECTOR_PORT, 0xcf,
+	};
+
+	memcpy(vm->memory + at, code, sizeof(code));
+	memcpy(vm->memory + vector * 4, &at, sizeof(at));
+}
+
+void test_vm_program(struct test_vm *vm, const uint8_t *code,
+		     const uint8_t *code_end)
 {
 	struct kvm_regs regs = {
 		.rip = TEST_VM_CODE,
 		.rsp = TEST_VM_CODE,
-		.rflags = 2,
+		.rflags = 0x202,
 	};
 	struct kvm_sregs sregs;
 
-	memcpy(vm->memory + TEST_VM_CODE, code, size_bytes);
+	for (int vector = 0; vector < 256; vector++)
+		make_handler(vm, vector);
+	memcpy(vm->memory + TEST_VM_CODE, code, code_end - code);
 	test_vcpu_call(vm, 0, KVM_GET_SREGS, &sregs);
 	sregs.cs.base = 0;
 	sregs.cs.selector = 0;
@@ -265,4 +283,25 @@ bool test_vcpu_set_msr(const struct test_vm *vm, uint32_t vcpu, uint32_t index,
 	};
 
 	return test_vcpu_call(vm, vcpu, KVM_SET_MSRS, &msr) == 1;
+}
+
+uint32_t test_lapic_read(const struct test_vm *vm, uint32_t vcpu,
+			 uint32_t offset)
+{
+	struct kvm_lapic_state lapic;
+	uint32_t value;
+
+	test_vcpu_call(vm, vcpu, KVM_GET_LAPIC, &lapic);
+	memcpy(&value, lapic.regs + offset, sizeof(value));
+	return value;
+}
+
+void test_lapic_write(const struct test_vm *vm, uint32_t vcpu, uint32_t offset,
+		      uint32_t value)
+{
+	struct kvm_lapic_state lapic;
+
+	test_vcpu_call(vm, vcpu, KVM_GET_LAPIC, &lapic);
+	memcpy(lapic.regs + offset, &value, sizeof(value));
+	test_vcpu_call(vm, vcpu, KVM_SET_LAPIC, &lapic);
 }

@@ -32,8 +32,23 @@ struct test_vm {
 struct test_vm *test_vm_new(uint32_t n_vcpus, uint32_t flags);
 void test_vm_free(struct test_vm *vm);
 
-/* Put code at TEST_VM_CODE and vCPU 0 before its first byte. */
-void test_vm_program(struct test_vm *vm, const void *code, size_t size_bytes);
+/*
+ * A guest program, 16-bit code in the notation of the GNU assembler:
+ * name[] up to name_end[].
+ */
+#define GUEST_PROGRAM(name, text)                                              \
+	__asm__(".pushsection .rodata\n.code16\n" #name ":\n" text "\n" #name  \
+		"_end:\n.code64\n.popsection");                                \
+	extern const uint8_t name[], name##_end[]
+
+/*
+ * Put code at TEST_VM_CODE and vCPU 0 before its first byte, interrupts on.
+ * Every interrupt and exception writes its vector to TEST_VM_VECTOR_PORT and
+ * returns.
+ */
+#define TEST_VM_VECTOR_PORT 0x99
+void test_vm_program(struct test_vm *vm, const uint8_t *code,
+		     const uint8_t *code_end);
 
 /*
  * Enter vCPU 0 until it leaves for something other than a signal; fails the
@@ -54,5 +69,23 @@ uint64_t test_vcpu_msr(const struct test_vm *vm, uint32_t vcpu, uint32_t index);
 /* False where the vCPU does not have it. */
 bool test_vcpu_set_msr(const struct test_vm *vm, uint32_t vcpu, uint32_t index,
 		       uint64_t value);
+
+/* Registers of the local APIC (Intel SDM 3A, table 11-1). */
+enum {
+	TEST_LAPIC_SPURIOUS = 0xf0,
+	TEST_LAPIC_ISR = 0x100,
+	TEST_LAPIC_IRR = 0x200,
+	TEST_LAPIC_LVT_TIMER = 0x320,
+	TEST_LAPIC_LVT_LINT0 = 0x350,
+	TEST_LAPIC_LVT_ERROR = 0x370,
+	TEST_LAPIC_TIMER_COUNT = 0x380,
+	TEST_LAPIC_TIMER_CURRENT = 0x390,
+	TEST_LAPIC_TIMER_DIVIDE = 0x3e0,
+};
+
+uint32_t test_lapic_read(const struct test_vm *vm, uint32_t vcpu,
+			 uint32_t offset);
+void test_lapic_write(const struct test_vm *vm, uint32_t vcpu, uint32_t offset,
+		      uint32_t value);
 
 #endif
