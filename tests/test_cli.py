@@ -292,9 +292,10 @@ def running(tmp_path: Path) -> Iterator[Running]:
 
 
 @pytest.mark.netns
-def test_an_interrupt_cancels(running: Running) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_cancels(running: Running, number: signal.Signals) -> None:
     running.until("asking the destination")
-    running.process.send_signal(signal.SIGINT)
+    running.process.send_signal(number)
     code, report = running.end()
     assert code == 3, (running.errors, report.get("error"))
     assert (report["outcome"], report["guest"]) == ("cancelled", "source")

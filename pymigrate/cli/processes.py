@@ -13,9 +13,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import pymigrate
 from pymigrate.cli.exits import CommandError, Exit
 
 __all__ = ["Event", "Inbox", "Process"]
@@ -51,8 +53,8 @@ class Inbox:
 class Process:
     """One ``pymigrate send`` or ``recv`` in a process of its own.
 
-    It is not in the terminal's process group's way: an interrupt reaches
-    this process only, which then asks the child to cancel.
+    It has a session of its own, so that an interrupt from the terminal
+    reaches this process only, which then asks the child to cancel.
     """
 
     def __init__(
@@ -75,6 +77,8 @@ class Process:
                 stderr=self._errors,
                 pass_fds=passed,
                 start_new_session=True,
+                cwd="/",
+                env=_environment(),
             )
         finally:
             os.close(write_fd)
@@ -132,3 +136,10 @@ class Process:
             for line in lines:
                 self._inbox.put(self, json.loads(line))
         self._inbox.put(self, {"event": "gone"})
+
+
+def _environment() -> dict[str, str]:
+    """Python looks into its working directory first: name our package instead."""
+    ours = str(Path(pymigrate.__file__).resolve().parent.parent)
+    others = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{ours}{os.pathsep}{others}" if others else ours}
