@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from pymigrate._engine import (
+    DirtyFlags,
     DirtyTracker,
     Handle,
     Memory,
@@ -65,13 +66,15 @@ class Vm(Machine):
     def memory(self) -> Memory:
         return self._memory
 
-    def tracker(self, kind: TrackerKind) -> DirtyTracker:
+    def tracker(self, kind: TrackerKind, flags: DirtyFlags = DirtyFlags.NONE) -> DirtyTracker:
         """A tracker that suits this machine.
 
         The machine must have been made for it: ``config.tracker`` says
         kvm-ring for the ring, marked for marked.
+
+        :param flags: for tests of what older kernels offer.
         """
-        return VmTracker(self._handle.pointer, self._memory, kind)
+        return VmTracker(self._handle.pointer, self._memory, kind, flags)
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -5,7 +5,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from pymigrate._engine import DirtyTracker, Handle, Memory, TrackerKind, check, ffi, lib, new_error
+from pymigrate._engine import (
+    DirtyFlags,
+    DirtyTracker,
+    Handle,
+    Memory,
+    TrackerKind,
+    check,
+    ffi,
+    lib,
+    new_error,
+)
 
 __all__ = ["VmTracker"]
 
@@ -16,10 +26,11 @@ class VmTracker(DirtyTracker):
     :param vm: ``struct pvmm *``; must outlive the tracker.
     """
 
-    def __init__(self, vm: Any, memory: Memory, kind: TrackerKind) -> None:
+    def __init__(self, vm: Any, memory: Memory, kind: TrackerKind, flags: DirtyFlags) -> None:
         config = ffi.new("struct pmig_dirty_config *")
         out, err = ffi.new("struct pmig_dirty **"), new_error()
         check(lib.pvmm_dirty_config(vm, kind.code, config, err), err)
+        config.flags = int(flags)
         check(lib.pmig_dirty_new(memory.pointer, config, out, err), err)
         Handle.__init__(self, out[0], lib.pmig_dirty_free)
         self.memory = memory
