@@ -25,6 +25,11 @@ static int fail_io(const struct pmig_channel *channel, const char *verb,
 				 "%s: no space left on the device; free some "
 				 "and start again",
 				 channel->ops->kind);
+	if (code == -EFAULT)
+		return pmig_fail(err, code,
+				 "%s: no memory behind a guest page: the host "
+				 "is out of memory or of huge pages",
+				 channel->ops->kind);
 	return pmig_fail(err, code, "%s: cannot %s: %s", channel->ops->kind,
 			 verb, strerror_r(-code, reason, sizeof(reason)));
 }
