@@ -107,6 +107,9 @@ struct pmig_receiver {
 /* The body of a reader thread. */
 void *reader_main(void *reader);
 
+/* Take a frame whose head was read and checked; reader_frame.c. */
+int reader_frame(struct reader *reader, struct pmig_error *err);
+
 /* Take a PAGES frame whose head was checked; apply.c. */
 int reader_pages(struct reader *reader, struct pmig_error *err);
 
