@@ -92,7 +92,8 @@ pvmm_guest_spurious:
 	mov	rsp, [rdi + M_STACK_TOP]
 	jmp	guest_wait
 
-# Beat. Keeps the time since the last beat if it is the longest one.
+# Beat. Keeps the time since the last beat if it is the first one since the
+# VMM asked (it clears H_FIRST_GAP), or the longest one.
 heartbeat:
 	read_tsc
 	mov	rdx, [rsi + H_LAST]
@@ -101,7 +102,10 @@ heartbeat:
 	mov	rcx, rax
 	sub	rcx, rdx
 	jb	1f
-	cmp	rcx, [rsi + H_MAX_GAP]
+	cmp	qword ptr [rsi + H_FIRST_GAP], 0
+	jne	3f
+	mov	[rsi + H_FIRST_GAP], rcx
+3:	cmp	rcx, [rsi + H_MAX_GAP]
 	jbe	2f
 	mov	[rsi + H_MAX_GAP], rcx
 	mov	[rsi + H_MAX_GAP_AT], rax

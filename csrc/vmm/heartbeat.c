@@ -41,9 +41,29 @@ uint64_t pvmm_tsc_khz(const struct pvmm *vm)
 	return pvmm_is_kvm(vm) ? pvmm_kvm_tsc_khz(&vm->kvm) : THREADS_TSC_KHZ;
 }
 
-uint64_t pvmm_guest_gap_ns(const struct pvmm *vm)
+static uint64_t to_ns(const struct pvmm *vm, uint64_t ticks)
 {
 	uint64_t khz = pvmm_tsc_khz(vm);
+
+	return khz ? (uint64_t)((__uint128_t)ticks * 1000000 / khz) : 0;
+}
+
+uint64_t pvmm_guest_gap_ns(const struct pvmm *vm)
+{
+	uint64_t longest = 0;
+
+	for (uint32_t i = 0; i < vm->plan.config.n_vcpus; i++) {
+		uint64_t gap = peek(pvmm_heartbeat_page(vm, i), H_FIRST_GAP);
+
+		if (!gap)
+			return 0;
+		longest = gap > longest ? gap : longest;
+	}
+	return to_ns(vm, longest);
+}
+
+uint64_t pvmm_longest_gap_ns(const struct pvmm *vm)
+{
 	uint64_t longest = 0;
 
 	for (uint32_t i = 0; i < vm->plan.config.n_vcpus; i++) {
@@ -51,5 +71,5 @@ uint64_t pvmm_guest_gap_ns(const struct pvmm *vm)
 
 		longest = gap > longest ? gap : longest;
 	}
-	return khz ? (uint64_t)((__uint128_t)longest * 1000000 / khz) : 0;
+	return to_ns(vm, longest);
 }

@@ -111,6 +111,7 @@
 #define H_DEVICE_READS	 0x28
 #define H_DEVICE_ERRORS	 0x30
 #define H_CONTENT_ERRORS 0x38
+#define H_FIRST_GAP	 0x40 /* 0: the next beat sets it */
 
 /* The word at an M_ or H_ offset of a page in guest memory. */
 static inline volatile uint64_t *pvmm_word(void *page, uint64_t offset)

@@ -198,15 +198,13 @@ int pvmm_load(struct pvmm *vm, const struct pmig_state *state, char **skipped,
 	return rc;
 }
 
-/*
- * Forget the longest gap, so that the guest's next beat measures how long it
- * stood still.
- */
+/* From here on the guest's next beat measures how long it stood still. */
 static void clear_gaps(struct pvmm *vm)
 {
 	for (uint32_t i = 0; i < vm->plan.config.n_vcpus; i++) {
 		void *page = pvmm_heartbeat_page(vm, i);
 
+		*pvmm_word(page, H_FIRST_GAP) = 0;
 		*pvmm_word(page, H_MAX_GAP) = 0;
 		*pvmm_word(page, H_MAX_GAP_AT) = 0;
 		pvmm_track_wrote(vm, (uint64_t)((uint8_t *)page - vm->ram.base),

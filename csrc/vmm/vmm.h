@@ -202,8 +202,18 @@ int pvmm_heartbeat(const struct pvmm *vm, uint32_t vcpu,
 /* Frequency of the guest's TSC. Any thread. */
 uint64_t pvmm_tsc_khz(const struct pvmm *vm);
 
-/* Longest gap any vCPU saw since the start or pvmm_before_run(). Any thread. */
+/*
+ * How long the guest stood still by its own clock: the time between the last
+ * beat before pvmm_before_run() and the first one after it, of the vCPU that
+ * missed most. 0 until all vCPUs have beaten. Any thread.
+ */
 uint64_t pvmm_guest_gap_ns(const struct pvmm *vm);
+
+/*
+ * The longest time between any two beats since the start or
+ * pvmm_before_run(); on a busy host this is not the migration's. Any thread.
+ */
+uint64_t pvmm_longest_gap_ns(const struct pvmm *vm);
 
 struct pvmm_oracle {
 	uint32_t struct_size;

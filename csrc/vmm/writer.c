@@ -87,6 +87,16 @@ GUEST_ACCESS void pvmm_writers_boot(struct pvmm *vm)
 	}
 }
 
+GUEST_ACCESS static void keep_gap(void *page, uint64_t gap, uint64_t now)
+{
+	if (!*pvmm_word(page, H_FIRST_GAP))
+		*pvmm_word(page, H_FIRST_GAP) = gap;
+	if (gap <= *pvmm_word(page, H_MAX_GAP))
+		return;
+	*pvmm_word(page, H_MAX_GAP) = gap;
+	*pvmm_word(page, H_MAX_GAP_AT) = now;
+}
+
 GUEST_ACCESS static void beat(struct pvmm *vm, uint32_t index)
 {
 	void *page = pvmm_heartbeat_page(vm, index);
@@ -95,13 +105,11 @@ GUEST_ACCESS static void beat(struct pvmm *vm, uint32_t index)
 
 	*pvmm_word(page, H_LAST) = now;
 	*pvmm_word(page, H_COUNT) = *pvmm_word(page, H_COUNT) + 1;
-	if (now < last) {
+	if (now >= last)
+		keep_gap(page, now - last, now);
+	else
 		*pvmm_word(page, H_BACKWARDS) =
 			*pvmm_word(page, H_BACKWARDS) + 1;
-	} else if (now - last > *pvmm_word(page, H_MAX_GAP)) {
-		*pvmm_word(page, H_MAX_GAP) = now - last;
-		*pvmm_word(page, H_MAX_GAP_AT) = now;
-	}
 }
 
 GUEST_ACCESS static void access_device(struct pvmm *vm, uint32_t index)

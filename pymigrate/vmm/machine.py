@@ -41,7 +41,7 @@ class Vm(Machine):
     """A machine; paused when made.
 
     Only close() may be called from another thread than the others, and
-    status(), heartbeats() and guest_gap_ms() from any.
+    status(), heartbeats() and the gaps from any.
 
     :param populate: fill RAM and make the guest ready to run from its start
         (source); False makes an empty machine to load (destination).
@@ -146,11 +146,19 @@ class Vm(Machine):
         return [read_heartbeat(self._handle.pointer, n) for n in range(self.config.vcpus)]
 
     def guest_gap_ms(self) -> float:
-        """The longest time any vCPU saw between two of its heartbeats.
+        """How long the guest stood still by its own clock.
 
-        Since the machine was made, or since before_run().
+        The time between the last heartbeat before before_run() and the first
+        one after it, of the vCPU that missed most; 0 until all have beaten.
         """
         return float(lib.pvmm_guest_gap_ns(self._handle.pointer)) / 1e6
+
+    def longest_gap_ms(self) -> float:
+        """The longest time between any two heartbeats since before_run().
+
+        On a busy host this is not the migration's.
+        """
+        return float(lib.pvmm_longest_gap_ns(self._handle.pointer)) / 1e6
 
     def status(self) -> VmStatus:
         return read_status(self._handle.pointer)

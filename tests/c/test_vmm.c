@@ -281,7 +281,7 @@ static void check_carry(uint32_t backend)
 			pvmm_heartbeat(to, 0, &after);
 			CHECK(after.count >= before.count);
 			CHECK(after.last_tsc >= before.last_tsc);
-			CHECK(pvmm_guest_gap_ns(to) > 0);
+			CHECK(pvmm_longest_gap_ns(to) > 0);
 			from = to;
 		}
 		pvmm_free(from);
