@@ -169,7 +169,7 @@ static void fill_chips(const struct test_vm *vm)
 	test_vm_call(vm, KVM_SET_IRQCHIP, &chip);
 	test_vm_call(vm, KVM_GET_PIT2, &pit);
 	pit.channels[0].count = 11932;
-	pit.channels[0].mode = 2;
+	pit.channels[0].mode = 5; /* does not tick by itself */
 	pit.channels[2].count = 1193;
 	pit.channels[2].mode = 3;
 	pit.channels[2].rw_mode = 3;
@@ -266,7 +266,7 @@ static void check_chips(const struct test_vm *vm)
 	CHECK_EQ(chip.chip.ioapic.redirtbl[23].fields.vector, 0x67);
 	test_vm_call(vm, KVM_GET_PIT2, &pit);
 	CHECK_EQ(pit.channels[0].count, 11932);
-	CHECK_EQ(pit.channels[0].mode, 2);
+	CHECK_EQ(pit.channels[0].mode, 5);
 	CHECK_EQ(pit.channels[2].count, 1193);
 }
 

@@ -305,3 +305,23 @@ void test_lapic_write(const struct test_vm *vm, uint32_t vcpu, uint32_t offset,
 	memcpy(lapic.regs + offset, &value, sizeof(value));
 	test_vcpu_call(vm, vcpu, KVM_SET_LAPIC, &lapic);
 }
+
+bool test_host_has(int capability)
+{
+	struct test_vm *vm = test_vm_new(0, 0);
+	bool has = test_vm_call(vm, KVM_CHECK_EXTENSION,
+				(void *)(uintptr_t)capability) > 0;
+
+	test_vm_free(vm);
+	return has;
+}
+
+bool test_host_takes_msr(uint32_t index, uint64_t value)
+{
+	struct test_vm *vm = test_vm_new(1, PMIG_KVM_IRQCHIP);
+	bool takes = test_vcpu_set_msr(vm, 0, index, value) &&
+		     test_vcpu_msr(vm, 0, index) >= value;
+
+	test_vm_free(vm);
+	return takes;
+}

@@ -32,6 +32,12 @@ struct test_vm {
 struct test_vm *test_vm_new(uint32_t n_vcpus, uint32_t flags);
 void test_vm_free(struct test_vm *vm);
 
+/* Does a machine on this host have that capability? Skips without KVM. */
+bool test_host_has(int capability);
+
+/* Can a vCPU's MSR be set to that value? */
+bool test_host_takes_msr(uint32_t index, uint64_t value);
+
 /*
  * A guest program, 16-bit code in the notation of the GNU assembler:
  * name[] up to name_end[].
