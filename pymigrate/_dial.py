@@ -76,12 +76,24 @@ class Dialer:
         """A data connection, to be handed to the C core."""
         return self._connect("data", channel)
 
-    def _breakable(self, sock: socket.socket) -> None:
-        def shut(_error: MigrateError) -> None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+    def __post_init__(self) -> None:
+        self._attempt: socket.socket | None = None
+        self.renew(self.trouble)
 
-        self.trouble.on_trouble(shut)
+    def renew(self, trouble: Trouble) -> None:
+        """Connect again after trouble: only new trouble counts."""
+        self.trouble = trouble
+        trouble.on_trouble(self._end_attempt)
+
+    def _begin_attempt(self, sock: socket.socket) -> None:
+        self._attempt = sock
+        self.trouble.check()
+
+    def _end_attempt(self, _error: MigrateError) -> None:
+        # Of a socket that connects, shutdown ends the wait.
+        if self._attempt is not None:
+            with contextlib.suppress(OSError):
+                self._attempt.shutdown(socket.SHUT_RDWR)
 
     def _connect(self, role: str, channel: int = 0) -> socket.socket:
         hello = protocol.Hello(
@@ -96,7 +108,8 @@ class Dialer:
         limit_ms = self.options.connect_timeout_ms
         try:
             if isinstance(self.target, Address):
-                sock = connect(self.target, limit_ms, self.options.peer_timeout_ms, self._breakable)
+                user_timeout_ms = self.options.peer_timeout_ms
+                sock = connect(self.target, limit_ms, user_timeout_ms, self._begin_attempt)
             else:
                 sock = self.target()
         except OSError as error:
@@ -105,11 +118,14 @@ class Dialer:
             raise PeerLostError(
                 f"connecting ({role} connection) to {self.peer} within {limit_ms / 1000:g} s: {why}"
             ) from error
+        finally:
+            self._attempt = None
         try:
             sock.settimeout(limit_ms / 1000)
             sock.sendall(frame)
         except OSError as error:
             sock.close()
+            self.trouble.check()
             raise PeerLostError(
                 f"greeting {self.peer} ({role} connection): {error.strerror or error}"
             ) from error

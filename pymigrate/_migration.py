@@ -18,7 +18,6 @@ from pymigrate._outgoing import Outgoing
 from pymigrate._rehearsal import RehearsalThread, costs_of, shortest
 from pymigrate._resolve import Resolver, Verdict, VerdictKind
 from pymigrate._rounds import Rounds
-from pymigrate._trouble import Trouble
 from pymigrate._verify import verify_pages
 from pymigrate.addresses import Address
 from pymigrate.errors import (
@@ -171,7 +170,13 @@ class Migration(Flow):
                 raise NotConvergedError(f"not converged: {decision.reason}")
             if decision.action is Action.SWITCH and self._switch(blackout, rounds, costs):
                 return
-            self._round(rounds)
+            if costs.fixed_ms > 0.5 * self.options.policy.downtime_limit_ms:
+                # Sending pages does not help: perhaps the times were unlucky.
+                self._rehearsed_round(rounds)
+                assert self.rehearsal is not None
+                costs = costs_of(self.rehearsal)
+            else:
+                self._round(rounds)
 
     # ---- the switchover ------------------------------------------------
 
@@ -256,8 +261,6 @@ class Migration(Flow):
 
     def _resolve(self, reason: str, abort: bool = False) -> float:
         self.track.to(SourceState.RESOLVING)
-        # The old trouble, if any, must not keep us from asking.
-        self._dialer.trouble = Trouble()
         verdict = Resolver(self._dialer, self.options, self._stop).ask(abort)
         if verdict.kind is VerdictKind.UNKNOWN:
             reason = f"{reason}; then: {verdict.reason}"

@@ -16,6 +16,7 @@ from enum import Enum
 
 from pymigrate._dial import Dialer
 from pymigrate._link import Link
+from pymigrate._trouble import Trouble
 from pymigrate.errors import MigrateError
 from pymigrate.options import Options
 from pymigrate.protocol import Abort, Aborted, Commit, Done, Query, Running, Status
@@ -64,6 +65,8 @@ class Resolver:
                 return Verdict(VerdictKind.UNKNOWN, reason)
 
     def _ask_once(self, abort: bool) -> Verdict:
+        # What went wrong before must not keep us from asking.
+        self._dialer.renew(Trouble())
         link = self._dialer.link("query")
         try:
             link.send(Query())

@@ -25,6 +25,7 @@ from pymigrate._trouble import Trouble
 from pymigrate._verify import MAX_VERIFY_BLOCKS, hashes_of
 from pymigrate.errors import (
     CancelledError,
+    EngineError,
     MachineError,
     MigrateError,
     PeerFailedError,
@@ -116,11 +117,16 @@ class Session:
             self._await_commit()
         except Exception as error:
             self.handover.on_decided = None
-            cause = self.trouble.error or error
+            cause = self._cause(error)
             if self.handover.abort(str(cause) or type(cause).__name__) is Fate.ABORTED:
                 self._discard(cause)
                 raise cause from error
         self._conclude()
+
+    def _cause(self, error: Exception) -> Exception:
+        """What an error of the engine, or an impossible step, really means."""
+        explains = isinstance(error, EngineError) or not isinstance(error, MigrateError)
+        return self.trouble.error or error if explains else error
 
     def cancel(self, error: MigrateError) -> None:
         """Give up, unless it is decided that the guest runs here. Any thread."""

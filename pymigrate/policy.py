@@ -236,8 +236,9 @@ def _above_limit(
             now_ms,
             f"{now_ms:.1f} ms is above the limit of {options.downtime_limit_ms:g} ms",
         )
-    reason = f"{limits}: {_figures(model)}, and switching now would take " + (
-        f"{now_ms:.0f} ms where the limit is {options.downtime_limit_ms:g} ms"
+    reason = f"{limits}: {_figures(history[-1], model)}, and switching now would take " + (
+        f"{now_ms:.0f} ms ({model.fixed_ms:.0f} ms of it whatever is sent) "
+        f"where the limit is {options.downtime_limit_ms:g} ms"
     )
     return Decision(Action.GIVE_UP, now_ms, history[-1].elapsed_ms, reason)
 
@@ -301,12 +302,18 @@ def _stalled(
     return recent > (1.0 - options.stall_gain) * before
 
 
-def _figures(model: Estimate) -> str:
+def _figures(last: RoundMeasurement, model: Estimate) -> str:
+    """Guest and link side by side.
+
+    A page that is written twice within a round is counted once, so the rate
+    is a lower bound.
+    """
     dirty_mb_per_s = model.dirty_pages_per_s * PAGE_BYTES / 1e6
     link_mb_per_s = model.bandwidth_bytes_per_s / 1e6
     return (
-        f"the guest dirties {model.dirty_pages_per_s:,.0f} pages/s "
-        f"({dirty_mb_per_s:,.0f} MB/s), the link carries {link_mb_per_s:,.0f} MB/s"
+        f"the guest dirties at least {model.dirty_pages_per_s:,.0f} pages/s "
+        f"({dirty_mb_per_s:,.0f} MB/s; {last.pending_pages:,} different ones in the last "
+        f"{last.window_ms:,.0f} ms), the link carries {link_mb_per_s:,.0f} MB/s"
     )
 
 

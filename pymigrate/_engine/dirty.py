@@ -139,8 +139,15 @@ class DirtyTracker(Handle):
         check(lib.pmig_dirty_stop(self.pointer, err), err)
 
     def mark(self, gpa: int, size_bytes: int) -> None:
-        """Say that [gpa, gpa + size_bytes) was written; any thread."""
-        check(lib.pmig_dirty_mark(self.pointer, gpa, size_bytes))
+        """Say that [gpa, gpa + size_bytes) was written; any thread.
+
+        After close() it does nothing: who writes need not know whether a
+        migration is under way.
+        """
+        codes: list[int] = []
+        self._if_open(lambda dirty: codes.append(lib.pmig_dirty_mark(dirty, gpa, size_bytes)))
+        for code in codes:
+            check(code)
 
     def ring_full(self) -> None:
         """Serve KVM_EXIT_DIRTY_RING_FULL on the thread of that vCPU."""
