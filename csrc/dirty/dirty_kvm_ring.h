@@ -11,12 +11,17 @@
  *
  * Overflow. KVM keeps a reserve and makes the vCPU leave the guest before the
  * ring is full. A backend that interprets the guest may look too late; KVM
- * then writes over entries that were not read or not reset. This shows in one
- * of two ways: the whole ring waits, or a reset does not get through, since
- * the entry where KVM would begin has become DIRTY again. Pages have been
- * lost then. KVM is also out of step: having been around, it appends some
- * entries ahead of where it resets, and would never get across the gap. The
- * consumer bridges it with entries of its own.
+ * then writes over entries that were not read or not reset, and their pages
+ * are lost. It shows in one of three ways: the whole ring waits; a reset does
+ * not get through, as entries that it comes to have become DIRTY again; or
+ * an entry waits elsewhere than where the next one should, because a reset
+ * and an overflow met in one entry. The last is looked for only in rings that
+ * have been half full at once, without which none of it can happen.
+ *
+ * KVM is also out of step afterwards: having been around, it appends ahead of
+ * where it resets, and would never get across the gap. So the consumer then
+ * takes what waits wherever it is, and bridges the gap with entries of its
+ * own, one by one, until KVM has reset all there is.
  */
 #ifndef PMIG_DIRTY_DIRTY_KVM_RING_H
 #define PMIG_DIRTY_DIRTY_KVM_RING_H
@@ -32,8 +37,10 @@ struct kvm_dirty_gfn;
  * @n_entries:	a power of two
  * @next:	where the next entry will be, when it is known
  * @is_known:	whether it is
- * @n_unreset:	entries before next that were read and not yet reset
- * @is_gapped:	it has overflowed and the gap is not bridged yet
+ * @n_unreset:	entries before next that were read and not yet reset, at most
+ *		n_entries
+ * @is_suspect:	it has been half full at once
+ * @is_gapped:	it has overflowed, and KVM may be out of step
  */
 struct kvm_ring {
 	struct kvm_dirty_gfn *entries;
@@ -41,6 +48,7 @@ struct kvm_ring {
 	uint32_t next;
 	bool is_known;
 	uint32_t n_unreset;
+	bool is_suspect;
 	bool is_gapped;
 };
 
@@ -58,25 +66,32 @@ struct kvm_ring_entry {
 int kvm_ring_map(struct kvm_ring *ring, int vcpu_fd, uint32_t ring_bytes);
 void kvm_ring_unmap(struct kvm_ring *ring);
 
-/*
- * Take the next entry that waits; false when there is none, or when all
- * entries have been taken since the last reset.
- */
+/* Take the next entry that waits; false when there is none. */
 bool kvm_ring_next(struct kvm_ring *ring, struct kvm_ring_entry *entry);
+
+/* Whether half of its entries wait. */
+bool kvm_ring_is_half_full(struct kvm_ring *ring);
 
 /* Whether all entries have been taken: it has overflowed, or was about to. */
 bool kvm_ring_is_exhausted(const struct kvm_ring *ring);
 
-/* Whether KVM has reset all that was taken. */
+/* Whether KVM has reset all that was taken in order. */
 bool kvm_ring_is_reset(const struct kvm_ring *ring);
 
 /* It has: forget what was taken. */
 void kvm_ring_forget(struct kvm_ring *ring);
 
 /*
- * Put an entry for KVM to reset n_entries before those that were taken; to
- * be done from 1 on until they are reset. False: there is no room.
+ * Take an entry that waits anywhere; false when there is none. *is_stray says
+ * that it was out of order, so that the ring has overflowed.
  */
-bool kvm_ring_bridge(struct kvm_ring *ring, uint32_t n_entries);
+bool kvm_ring_take_any(struct kvm_ring *ring, struct kvm_ring_entry *entry,
+		       bool *is_stray);
+
+/* Whether anything that was taken is not reset. */
+bool kvm_ring_any_unreset(const struct kvm_ring *ring);
+
+/* Put one entry for KVM to reset before one that it has not reset. */
+void kvm_ring_bridge(struct kvm_ring *ring);
 
 #endif

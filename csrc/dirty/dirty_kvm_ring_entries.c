@@ -72,23 +72,33 @@ static bool find_first(struct kvm_ring *ring)
 	return false;
 }
 
+static void take(struct kvm_ring *ring, uint32_t index,
+		 struct kvm_ring_entry *entry)
+{
+	struct kvm_dirty_gfn *gfn = entry_at(ring, index);
+
+	entry->slot = gfn->slot;
+	entry->page = gfn->offset;
+	set_reset(gfn);
+}
+
 bool kvm_ring_next(struct kvm_ring *ring, struct kvm_ring_entry *entry)
 {
-	struct kvm_dirty_gfn *gfn;
-
-	if (kvm_ring_is_exhausted(ring))
-		return false;
 	if (!ring->is_known && !find_first(ring))
 		return false;
 	if (!is_waiting(ring, ring->next))
 		return false;
-	gfn = entry_at(ring, ring->next);
-	entry->slot = gfn->slot;
-	entry->page = gfn->offset;
-	set_reset(gfn);
-	ring->next++;
-	ring->n_unreset++;
+	take(ring, ring->next++, entry);
+	if (!kvm_ring_is_exhausted(ring))
+		ring->n_unreset++;
 	return true;
+}
+
+bool kvm_ring_is_half_full(struct kvm_ring *ring)
+{
+	if (!ring->is_known && !find_first(ring))
+		return false;
+	return is_waiting(ring, ring->next + ring->n_entries / 2 - 1);
 }
 
 bool kvm_ring_is_exhausted(const struct kvm_ring *ring)
@@ -110,8 +120,8 @@ bool kvm_ring_is_reset(const struct kvm_ring *ring)
 
 void kvm_ring_forget(struct kvm_ring *ring)
 {
-	/* KVM may go on anywhere after an overflow */
 	if (kvm_ring_is_exhausted(ring)) {
+		/* KVM may go on anywhere */
 		ring->is_known = false;
 		ring->is_gapped = true;
 	} else if (ring->n_unreset) {
@@ -120,16 +130,57 @@ void kvm_ring_forget(struct kvm_ring *ring)
 	ring->n_unreset = 0;
 }
 
-bool kvm_ring_bridge(struct kvm_ring *ring, uint32_t n_entries)
+static bool find_waiting(const struct kvm_ring *ring, uint32_t *index)
 {
-	uint32_t first = ring->next - ring->n_unreset;
-	struct kvm_dirty_gfn *gfn = entry_at(ring, first - n_entries);
+	for (uint32_t i = 0; i < ring->n_entries; i++) {
+		*index = ring->next + i;
+		if (is_waiting(ring, *index))
+			return true;
+	}
+	return false;
+}
 
-	if (n_entries > ring->n_entries - ring->n_unreset || gfn->flags)
+bool kvm_ring_take_any(struct kvm_ring *ring, struct kvm_ring_entry *entry,
+		       bool *is_stray)
+{
+	uint32_t index;
+
+	*is_stray = false;
+	if (kvm_ring_next(ring, entry))
+		return true;
+	if (!find_waiting(ring, &index))
 		return false;
-	/* protecting a page of the ring once more does no harm */
-	gfn->slot = entry_at(ring, first)->slot;
-	gfn->offset = entry_at(ring, first)->offset;
-	set_reset(gfn);
+	/* it may have been appended in order just now, and another behind */
+	if (kvm_ring_next(ring, entry))
+		return true;
+	*is_stray = true;
+	take(ring, index, entry);
+	ring->is_known = false;
+	ring->n_unreset = ring->n_entries;
 	return true;
+}
+
+bool kvm_ring_any_unreset(const struct kvm_ring *ring)
+{
+	for (uint32_t i = 0; i < ring->n_entries; i++)
+		if (flags_at(ring, i) == KVM_DIRTY_GFN_F_RESET)
+			return true;
+	return false;
+}
+
+void kvm_ring_bridge(struct kvm_ring *ring)
+{
+	for (uint32_t i = 0; i < ring->n_entries; i++) {
+		struct kvm_dirty_gfn *after = entry_at(ring, i);
+		struct kvm_dirty_gfn *gap = entry_at(ring, i - 1);
+
+		if (flags_at(ring, i) != KVM_DIRTY_GFN_F_RESET ||
+		    flags_at(ring, i - 1))
+			continue;
+		/* protecting a page twice does no harm */
+		gap->slot = after->slot;
+		gap->offset = after->offset;
+		set_reset(gap);
+		return;
+	}
 }

@@ -225,14 +225,12 @@ static int uffd_sync_start(struct pmig_dirty *dirty, struct pmig_error *err)
 static int uffd_sync_stop(struct pmig_dirty *dirty, struct pmig_error *err)
 {
 	struct uffd_sync *u = dirty->impl;
-	uint64_t one = 1;
 	int rc = uffd_unregister(&u->uffd, err);
+	eventfd_t value;
 
-	/* cannot fail: an eventfd of its own, and the counter is 0 */
-	if (write(u->stop_fd, &one, sizeof(one)) == (ssize_t)sizeof(one))
-		pthread_join(u->thread, NULL);
-	if (read(u->stop_fd, &one, sizeof(one)) < 0 && !rc)
-		rc = pmig_fail_errno(err, "cannot read an eventfd");
+	eventfd_write(u->stop_fd, 1);
+	pthread_join(u->thread, NULL);
+	eventfd_read(u->stop_fd, &value);
 	return rc;
 }
 
