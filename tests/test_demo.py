@@ -123,7 +123,7 @@ class Running:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        line = [*PYMIGRATE, "demo", *QUICK, "--memory", "128M", "--link", "200mbit"]
+        line = [*PYMIGRATE, "demo", *QUICK, "--memory", "64M", "--link", "200mbit"]
         self.process = subprocess.Popen(
             [*line, "--json", str(path)],
             stderr=subprocess.PIPE,
@@ -190,6 +190,16 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.netns
+def test_a_guest_that_is_lost_after_the_handover_is_an_operators_case(running: Running) -> None:
+    pids = re.findall(r"is process (\d+)", running.until("source is process"))
+    running.until("the guest runs at the destination")
+    os.kill(int(pids[1]), signal.SIGKILL)
+    code, _ = running.end()
+    assert code == 4, running.errors
+    assert "the destination ended" in running.errors
 
 
 @pytest.mark.netns

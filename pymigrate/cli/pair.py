@@ -70,7 +70,6 @@ class _Run:
         report: dict[str, Any] = self._report(source)
         if report["guest"] == "destination":
             self._view.note("the guest runs at the destination: letting it go on")
-            self.expect(self._destination, "report", _ANSWER_TIMEOUT_S)
             return self._moved(source, report, run_for_ms)
         if report["guest"] == "source":
             self._view.note("the guest runs at the source: letting it go on")
@@ -110,9 +109,14 @@ class _Run:
                 source.command("cancel")
 
     def _moved(self, source: Process, report: dict[str, Any], run_for_ms: int) -> dict[str, Any]:
-        before = self._heartbeats(source)
-        there = self._prove(self._destination, run_for_ms)
-        after = self._heartbeats(source)
+        try:
+            self.expect(self._destination, "report", _ANSWER_TIMEOUT_S)
+            before = self._heartbeats(source)
+            there = self._prove(self._destination, run_for_ms)
+            after = self._heartbeats(source)
+        except CommandError as error:
+            # The guest was handed over: whatever is lost now is lost for good.
+            raise CommandError(str(error), Exit.OPERATOR) from error
         here = {"beats_before": before, "beats_after": after, "stopped": before == after}
         return _with_proof(report, {"source": here, "destination": there}, there)
 
