@@ -121,6 +121,20 @@ static int handle_exit(struct pvmm_worker *worker, struct kvm_run *run,
 	}
 }
 
+/* An instruction of several accesses takes several exits to complete. */
+static int quiesce(struct pvmm_worker *worker, int fd, struct kvm_run *run,
+		   struct pmig_error *err)
+{
+	int rc = pmig_kvm_quiesce_vcpu(fd, run, err);
+
+	while (rc == -EAGAIN) {
+		rc = handle_exit(worker, run, err);
+		if (!rc)
+			rc = pmig_kvm_quiesce_vcpu(fd, run, err);
+	}
+	return rc;
+}
+
 static int run_vcpu(struct pvmm_worker *worker, struct pmig_error *err)
 {
 	struct pvmm_kvm *kvm = &worker->vm->kvm;
@@ -138,7 +152,7 @@ static int run_vcpu(struct pvmm_worker *worker, struct pmig_error *err)
 			rc = pvmm_fail_errno(err, "vCPU %u: KVM_RUN failed",
 					     worker->index);
 	}
-	return rc ? rc : pmig_kvm_quiesce_vcpu(fd, run, err);
+	return rc ? rc : quiesce(worker, fd, run, err);
 }
 
 const struct pvmm_backend_ops pvmm_vcpu_ops = {
