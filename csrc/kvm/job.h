@@ -58,6 +58,7 @@ struct pmig_kvm_blob {
  * @state:	load: where items are found
  * @blob:	save: the item in the making
  * @skipped:	load: what was left out, and why
+ * @tsc_lead:	load: ticks that vCPU 0's TSC is set further than its own
  * @tsc_offset:	load: the TSC offset given to vCPU 0
  */
 struct pmig_kvm_job {
@@ -66,6 +67,7 @@ struct pmig_kvm_job {
 	const struct pmig_state *state;
 	struct pmig_kvm_blob blob;
 	struct pmig_text skipped;
+	uint64_t tsc_lead;
 	uint64_t tsc_offset;
 };
 
