@@ -37,7 +37,6 @@ def refuse(code: int) -> Callable[..., Any]:
 
 
 @pytest.mark.kvm
-@pytest.mark.lab_subset
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

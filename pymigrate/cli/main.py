@@ -70,3 +70,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         # but the interpreter must not try to flush into the pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
+    except OSError as error:
+        say_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return Exit.FAILED

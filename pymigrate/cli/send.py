@@ -18,6 +18,7 @@ from pymigrate.cli.migration_options import add_migration_options, migration_opt
 from pymigrate.cli.units import size_words
 
 if TYPE_CHECKING:
+    from pymigrate.addresses import Address
     from pymigrate.report import Report
     from pymigrate.vmm import Vm, VmConfig
 
@@ -76,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.closing(view), _build(config) as vm:
         vm.resume()
         vm.wait_device_reads(_WARM_UP_READS * config.vcpus, _WARM_UP_TIMEOUT_MS)
-        sending = SendRun(vm, target, options, view, args.timeout)
+        _make_room(target)
+        sending = SendRun(vm, str(target), options, view, args.timeout)
         if child:
             child.on_cancel(sending.cancel)
         report = replace(sending.run(), config=_config_json(args, vm))
@@ -88,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     return int(report.exit_code)
 
 
-def _target(args: argparse.Namespace) -> str:
+def _target(args: argparse.Namespace) -> Address:
     """The address, after what can be refused at once."""
     from pymigrate.addresses import Scheme, parse_address
     from pymigrate.errors import AddressError
@@ -97,12 +99,18 @@ def _target(args: argparse.Namespace) -> str:
         address = parse_address(args.target)
     except AddressError as error:
         raise CommandError(str(error), Exit.USAGE) from error
-    if address.scheme is Scheme.FILE and os.path.lexists(address.path):
-        if not args.force:
-            words = f"{address.path} exists: name another file, or overwrite it with --force"
-            raise CommandError(words, Exit.USAGE)
-        os.unlink(address.path)
-    return str(address)
+    if address.scheme is Scheme.FILE and os.path.lexists(address.path) and not args.force:
+        words = f"{address.path} exists: name another file, or overwrite it with --force"
+        raise CommandError(words, Exit.USAGE)
+    return address
+
+
+def _make_room(target: Address) -> None:
+    """With --force the file makes room, but not before the guest was built."""
+    from pymigrate.addresses import Scheme
+
+    if target.scheme is Scheme.FILE and os.path.isfile(target.path):
+        os.unlink(target.path)
 
 
 def _build(config: VmConfig) -> Vm:
