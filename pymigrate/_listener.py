@@ -23,6 +23,7 @@ __all__ = ["Listener"]
 
 # 64 data channels, a control connection, and some that ask.
 MAX_GREETERS = 80
+RETRY_S = 0.05
 
 # Takes the connection over; runs on the greeter's thread.
 OnHello = Callable[[socket.socket, Hello], None]
@@ -39,6 +40,7 @@ class Listener:
         self._socket, self.address = listen(address)
         self._lock = threading.Lock()
         self._closed = False
+        self._stopped = threading.Event()
         self._greeting: dict[threading.Thread, socket.socket] = {}
         self._slots = threading.Semaphore(MAX_GREETERS)
         self._thread = threading.Thread(target=self._loop, name="pmig-accept", daemon=True)
@@ -50,8 +52,11 @@ class Listener:
             try:
                 sock, _ = self._socket.accept()
             except OSError:
-                # shutdown() by close(), or the socket is beyond use.
-                return
+                self._slots.release()
+                # Out of files, or a peer that was gone again: go on later.
+                if self._stopped.wait(RETRY_S):
+                    return
+                continue
             self._greet(sock)
 
     def _greet(self, sock: socket.socket) -> None:
@@ -84,6 +89,7 @@ class Listener:
                 return
             self._closed = True
             greeting = list(self._greeting.items())
+        self._stopped.set()
         self._slots.release()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)

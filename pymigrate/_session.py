@@ -115,18 +115,23 @@ class Session:
         try:
             self._receive(factory)
             self._await_commit()
-        except Exception as error:
+        except BaseException as error:
             self.handover.on_decided = None
             cause = self._cause(error)
             if self.handover.abort(str(cause) or type(cause).__name__) is Fate.ABORTED:
                 self._discard(cause)
+                if cause is error:
+                    raise
                 raise cause from error
+            if not isinstance(error, Exception):
+                raise
         self._conclude()
 
-    def _cause(self, error: Exception) -> Exception:
+    def _cause(self, error: BaseException) -> BaseException:
         """What an error of the engine, or an impossible step, really means."""
-        explains = isinstance(error, EngineError) or not isinstance(error, MigrateError)
-        return self.trouble.error or error if explains else error
+        if isinstance(error, (EngineError, RuntimeError)):
+            return self.trouble.error or error
+        return error
 
     def cancel(self, error: MigrateError) -> None:
         """Give up, unless it is decided that the guest runs here. Any thread."""
@@ -313,7 +318,7 @@ class Session:
             self._intake.finish(1.0)
         self._close()
 
-    def _discard(self, error: Exception) -> None:
+    def _discard(self, error: BaseException) -> None:
         with contextlib.suppress(Exception):
             self.track.notify(DestinationState.DISCARDING)
         told = isinstance(error, (RefusedError, PeerFailedError))

@@ -114,14 +114,13 @@ class Destination:
             session.cancel(cancelled)
         try:
             session.serve(self._factory)
-        except MigrateError as error:
-            return self._failed(session, error)
         except Exception as error:
             return self._failed(session, error)
+        finally:
+            self._machine, session.machine = session.machine, None
         return self._served(session)
 
     def _served(self, session: Session) -> Report:
-        self._machine, session.machine = session.machine, None
         if session.handover.fate is Fate.RUNNING:
             return self._report(session, Outcome.COMPLETED, Guest.DESTINATION, None)
         return self._report(session, Outcome.IN_DOUBT, Guest.UNKNOWN, session.handover.reason)

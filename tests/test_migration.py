@@ -286,6 +286,29 @@ def test_guest_that_cannot_be_resumed_needs_an_operator() -> None:
         assert "dead vCPU" in str(report.error)
 
 
+def test_verify_finds_a_page_that_differs() -> None:
+    def corrupt(description: Any) -> Any:
+        guest = Guest(description["machine"]["size_bytes"], writes=False)
+        side.guests.append(guest)
+        load = guest._load
+
+        def load_and_spoil(data: bytes) -> None:
+            load(data)
+            guest.map[3 << 20] = 1
+
+        guest.machine._load_state = load_and_spoil
+        return guest.machine
+
+    with running_guest(writes=False) as guest, receiving(factory=corrupt) as side:
+        report = migrate(guest, side.address, verify=True)
+        side.join()
+        assert (report.outcome, report.guest) == (Outcome.FAILED, Owner.SOURCE)
+        assert "1 of 1024 pages differ, the first in block 12, page 0" in str(report.error)
+        assert report.verify is not None and report.verify.mismatches == 1
+        assert not any(other.runs for other in side.guests)
+        assert guest.running
+
+
 # ---- not converged, cancelled ----------------------------------------------
 
 
