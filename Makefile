@@ -39,9 +39,8 @@ test-lab: build lab-packages ## KVM, tracker and migration tests under kvm_amd
 bench: build ## measure this machine; results go to bench/results/
 	$(BIN)/python bench/run.py
 
-lint: build ## formatters and type checkers, changing nothing
+lint: build $(VENV)/.linters ## formatters and type checkers, changing nothing
 	@PYTHON=$(PYTHON) scripts/packages.sh lint
-	$(BIN)/pip install -q -e '.[dev]' --no-build-isolation
 	clang-format --dry-run -Werror $(C_STYLED)
 	$(BIN)/ruff check $(PYTHON_STYLED)
 	$(BIN)/ruff format --check $(PYTHON_STYLED)
@@ -66,6 +65,10 @@ $(VENV)/.installed: pyproject.toml setup.py | system-packages
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q 'setuptools>=77' wheel 'cffi>=1.16'
 	$(BIN)/pip install -q --no-build-isolation -e '.[test]'
+	@touch $@
+
+$(VENV)/.linters: $(VENV)/.installed
+	$(BIN)/pip install -q --no-build-isolation -e '.[dev]'
 	@touch $@
 
 $(NATIVE): $(VENV)/.installed $(C_SOURCES) pymigrate/_native_build.py

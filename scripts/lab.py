@@ -11,7 +11,7 @@ comes back is a results directory, written to by ``lab_guest.sh``:
     status        one line for each stage: its name and exit status, in order
     STAGE.log     what the stage printed
     junit.xml     pytest's account of what ran inside
-    demo.json     the report of the demo
+    demo-*.json   the reports of the demo, one for each tracker
 
 Exit status: 0 everything ran and passed; 1 something failed, the VM did
 not boot, or it ran out of time.

@@ -62,8 +62,12 @@ run_pytest() {
 }
 
 run_demo() {
-	pymigrate demo --memory 64M --vcpus 2 --working-set 1M \
-		--content random --verify --json "$results/demo.json"
+	for tracker in kvm-log kvm-ring uffd-wp; do
+		timeout 120 pymigrate demo --memory 64M --vcpus 2 \
+			--working-set 1M --dirty-rate 1000 --content random \
+			--tracker $tracker --verify \
+			--json "$results/demo-$tracker.json" || return
+	done
 }
 
 stage boot prepare
