@@ -56,7 +56,7 @@ run_units() {
 # Collecting everything would take a minute here: only files with a share.
 run_pytest() {
 	# shellcheck disable=SC2046 # a list of files
-	python -m pytest -m lab_subset -p no:cacheprovider -p no:benchmark \
+	timeout 300 python -m pytest -m lab_subset -p no:cacheprovider -p no:benchmark \
 		-o timeout=240 --junit-xml="$results/junit.xml" \
 		$(grep -l 'mark\.lab_subset' tests/test_*.py)
 }
@@ -69,6 +69,12 @@ run_demo() {
 			--json "$results/demo-$tracker.json" || return
 	done
 }
+
+# The sign of life; what ends the VM ends this, too.
+(while :; do
+	date >"$results/alive"
+	sleep 5
+done) &
 
 stage boot prepare
 stage units run_units

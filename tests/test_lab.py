@@ -10,7 +10,7 @@ import lab
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BOOT_TO_END_S = 480
+BOOT_TO_END_S = 600
 
 
 @pytest.fixture
