@@ -99,8 +99,8 @@ enum {
 /* ---- errors ----------------------------------------------------------- */
 
 struct pmig_error {
-	int32_t code;		/* negative errno value, 0 when never set */
-	char message[508];	/* one sentence, NUL-terminated */
+	int32_t code;	   /* negative errno value, 0 when never set */
+	char message[508]; /* one sentence, NUL-terminated */
 };
 
 /* ---- processor features ----------------------------------------------- */
@@ -133,15 +133,15 @@ enum pmig_region_flags {
 
 struct pmig_region {
 	uint32_t struct_size;
-	uint32_t kind;		/* enum pmig_region_kind */
-	uint64_t gpa;		/* first guest physical address, page aligned */
-	uint64_t size_bytes;	/* multiple of PMIG_PAGE_BYTES, not 0 */
+	uint32_t kind;	     /* enum pmig_region_kind */
+	uint64_t gpa;	     /* first guest physical address, page aligned */
+	uint64_t size_bytes; /* multiple of PMIG_PAGE_BYTES, not 0 */
 	uint64_t page_size_bytes; /* of the backing: 4096, 2 MiB, 1 GiB */
-	void *hva;		/* mapping of the whole region, page aligned */
-	int32_t fd;		/* memfd or hugetlbfs file behind it, or -1 */
-	uint32_t flags;		/* enum pmig_region_flags */
+	void *hva;	/* mapping of the whole region, page aligned */
+	int32_t fd;	/* memfd or hugetlbfs file behind it, or -1 */
+	uint32_t flags; /* enum pmig_region_flags */
 	uint64_t fd_offset_bytes; /* of the region's first byte in fd */
-	char name[32];		/* NUL-terminated, for messages and the stream */
+	char name[32]; /* NUL-terminated, for messages and the stream */
 };
 
 /*
@@ -176,9 +176,8 @@ int pmig_memory_present(const struct pmig_memory *memory, uint64_t first_block,
  * Allocate backing pages for whole blocks in one step, so that later writes
  * to them do not fault. Contents are kept. Any thread.
  */
-int pmig_memory_populate(const struct pmig_memory *memory,
-			 uint64_t first_block, uint64_t n_blocks,
-			 struct pmig_error *err);
+int pmig_memory_populate(const struct pmig_memory *memory, uint64_t first_block,
+			 uint64_t n_blocks, struct pmig_error *err);
 
 /*
  * Give the backing pages of whole blocks back: they read as zero and are
@@ -214,16 +213,16 @@ struct pmig_view;
 
 enum pmig_tracker {
 	PMIG_TRACKER_AUTO = 0,
-	PMIG_TRACKER_KVM_LOG = 1,	/* KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG */
-	PMIG_TRACKER_KVM_RING = 2,	/* KVM_CAP_DIRTY_LOG_RING */
-	PMIG_TRACKER_UFFD_WP = 3,	/* userfaultfd write-protect */
-	PMIG_TRACKER_MARKED = 4,	/* pmig_dirty_mark() only */
+	PMIG_TRACKER_KVM_LOG = 1,  /* KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG */
+	PMIG_TRACKER_KVM_RING = 2, /* KVM_CAP_DIRTY_LOG_RING */
+	PMIG_TRACKER_UFFD_WP = 3,  /* userfaultfd write-protect */
+	PMIG_TRACKER_MARKED = 4,   /* pmig_dirty_mark() only */
 };
 
 /* One KVM memory slot; the fields of struct kvm_userspace_memory_region. */
 struct pmig_kvm_slot {
-	uint32_t slot;		/* address space id << 16 | slot id */
-	uint32_t flags;		/* KVM_MEM_* as set, without LOG_DIRTY_PAGES */
+	uint32_t slot;	/* address space id << 16 | slot id */
+	uint32_t flags; /* KVM_MEM_* as set, without LOG_DIRTY_PAGES */
 	uint64_t gpa;
 	uint64_t size_bytes;
 	uint64_t hva;
@@ -231,8 +230,8 @@ struct pmig_kvm_slot {
 
 struct pmig_dirty_config {
 	uint32_t struct_size;
-	uint32_t tracker;	/* enum pmig_tracker */
-	int32_t vm_fd;		/* KVM VM, or -1: no KVM tracker possible */
+	uint32_t tracker; /* enum pmig_tracker */
+	int32_t vm_fd;	  /* KVM VM, or -1: no KVM tracker possible */
 	uint32_t n_slots;
 	/*
 	 * Slots to log. Each lies in one region, at an offset that is a
@@ -248,7 +247,7 @@ struct pmig_dirty_config {
 	 * UFFDIO_API not yet called), or -1: the tracker opens one itself.
 	 */
 	int32_t uffd;
-	uint32_t flags;		/* enum pmig_dirty_flags */
+	uint32_t flags; /* enum pmig_dirty_flags */
 	/*
 	 * Called at the start of every harvest, on the harvesting thread, to
 	 * fetch writes from logs the library does not know (vhost, VFIO): it
@@ -364,8 +363,7 @@ int pmig_channel_null(struct pmig_channel **channel, struct pmig_error *err);
  * was written so far (NULL, 0: empty).
  */
 int pmig_channel_memory(const void *data, size_t size_bytes,
-			struct pmig_channel **channel,
-			struct pmig_error *err);
+			struct pmig_channel **channel, struct pmig_error *err);
 
 /* What a memory channel holds; valid until it is written or freed. */
 const void *pmig_channel_memory_data(const struct pmig_channel *channel,
@@ -376,24 +374,24 @@ void pmig_channel_free(struct pmig_channel *channel);
 /* ---- the stream's vocabulary ------------------------------------------ */
 
 enum pmig_frame_type {
-	PMIG_FRAME_STREAM = 1,		/* opens a channel */
-	PMIG_FRAME_CONFIG = 2,		/* blob: what the machine is */
-	PMIG_FRAME_EPOCH = 3,		/* an epoch begins */
-	PMIG_FRAME_PAGES = 4,		/* pages of one block */
-	PMIG_FRAME_STATE = 5,		/* blob: vCPU and device state */
-	PMIG_FRAME_EPOCH_END = 6,	/* counts and digest of the epoch */
-	PMIG_FRAME_END = 7,		/* orderly end of the channel */
-	PMIG_FRAME_RANGES = 8,		/* hint: memory that will follow */
+	PMIG_FRAME_STREAM = 1,	  /* opens a channel */
+	PMIG_FRAME_CONFIG = 2,	  /* blob: what the machine is */
+	PMIG_FRAME_EPOCH = 3,	  /* an epoch begins */
+	PMIG_FRAME_PAGES = 4,	  /* pages of one block */
+	PMIG_FRAME_STATE = 5,	  /* blob: vCPU and device state */
+	PMIG_FRAME_EPOCH_END = 6, /* counts and digest of the epoch */
+	PMIG_FRAME_END = 7,	  /* orderly end of the channel */
+	PMIG_FRAME_RANGES = 8,	  /* hint: memory that will follow */
 };
 
 enum pmig_epoch_kind {
-	PMIG_EPOCH_FUZZY = 1,	/* gathered while the guest ran */
-	PMIG_EPOCH_SEALED = 2,	/* coherent: the machine at one instant */
+	PMIG_EPOCH_FUZZY = 1,  /* gathered while the guest ran */
+	PMIG_EPOCH_SEALED = 2, /* coherent: the machine at one instant */
 };
 
 enum pmig_encoding {
 	PMIG_ENCODING_RAW = 0,
-	PMIG_ENCODINGS = 16,	/* size of the per-encoding counters */
+	PMIG_ENCODINGS = 16, /* size of the per-encoding counters */
 };
 
 /* ---- sender ----------------------------------------------------------- */
@@ -402,27 +400,27 @@ struct pmig_sender;
 
 struct pmig_sender_config {
 	uint32_t struct_size;
-	uint32_t n_channels;	/* 1 to PMIG_MAX_CHANNELS */
+	uint32_t n_channels;		      /* 1 to PMIG_MAX_CHANNELS */
 	struct pmig_channel *const *channels; /* must outlive the sender */
 	uint8_t session_id[16];
 	/* no byte moved on a channel for this long is -ETIMEDOUT; 0: 30 s */
 	uint32_t stall_timeout_ms;
-	uint32_t flags;		/* 0 */
+	uint32_t flags; /* 0 */
 };
 
 /* What one round did. Counters are of this round only. */
 struct pmig_round {
 	uint32_t struct_size;
-	uint32_t kind;		/* enum pmig_epoch_kind */
+	uint32_t kind; /* enum pmig_epoch_kind */
 	uint64_t epoch;
-	uint64_t dirty_pages;	/* pending when the round began */
-	uint64_t sent_pages;	/* described on the wire, zero pages included */
+	uint64_t dirty_pages; /* pending when the round began */
+	uint64_t sent_pages;  /* described on the wire, zero pages included */
 	uint64_t zero_pages;
-	uint64_t hole_pages;	/* dirty, never allocated, nothing sent */
-	uint64_t wire_bytes;	/* everything written to the channels */
-	uint64_t duration_ns;	/* harvest included */
+	uint64_t hole_pages;  /* dirty, never allocated, nothing sent */
+	uint64_t wire_bytes;  /* everything written to the channels */
+	uint64_t duration_ns; /* harvest included */
 	uint64_t harvest_ns;
-	uint64_t digest;	/* of the epoch, as in docs/stream-format.md */
+	uint64_t digest; /* of the epoch, as in docs/stream-format.md */
 	uint64_t pages_by_encoding[16];
 	uint64_t bytes_by_encoding[16];
 };
@@ -432,9 +430,9 @@ struct pmig_progress {
 	uint32_t struct_size;
 	uint32_t reserved;
 	uint64_t epoch;
-	uint64_t sent_pages;	/* since the sender was made */
-	uint64_t wire_bytes;	/* since the sender was made */
-	uint64_t blocks_done;	/* of this round */
+	uint64_t sent_pages;  /* since the sender was made */
+	uint64_t wire_bytes;  /* since the sender was made */
+	uint64_t blocks_done; /* of this round */
 	uint64_t blocks_total;
 };
 
@@ -493,35 +491,35 @@ struct pmig_receiver_config {
 	uint32_t struct_size;
 	uint32_t n_channels;
 	struct pmig_channel *const *channels; /* must outlive the receiver */
-	uint8_t session_id[16];	/* expected; all zero accepts any */
+	uint8_t session_id[16];	   /* expected; all zero accepts any */
 	uint32_t stall_timeout_ms; /* within a frame; 0: 30 s */
-	uint32_t flags;		/* enum pmig_receiver_flags */
+	uint32_t flags;		   /* enum pmig_receiver_flags */
 };
 
 enum pmig_event_kind {
-	PMIG_EVENT_NONE = 0,	/* the wait timed out */
-	PMIG_EVENT_BLOB = 1,	/* frame, data, size_bytes */
-	PMIG_EVENT_EPOCH = 2,	/* complete on every channel */
-	PMIG_EVENT_END = 3,	/* orderly end on every channel */
+	PMIG_EVENT_NONE = 0,  /* the wait timed out */
+	PMIG_EVENT_BLOB = 1,  /* frame, data, size_bytes */
+	PMIG_EVENT_EPOCH = 2, /* complete on every channel */
+	PMIG_EVENT_END = 3,   /* orderly end on every channel */
 };
 
 struct pmig_event {
 	uint32_t struct_size;
-	uint32_t kind;		/* enum pmig_event_kind */
-	uint32_t frame;		/* BLOB: enum pmig_frame_type */
-	uint32_t epoch_kind;	/* EPOCH: enum pmig_epoch_kind */
+	uint32_t kind;	     /* enum pmig_event_kind */
+	uint32_t frame;	     /* BLOB: enum pmig_frame_type */
+	uint32_t epoch_kind; /* EPOCH: enum pmig_epoch_kind */
 	uint64_t epoch;
-	uint64_t pages;		/* EPOCH: pages described in it */
+	uint64_t pages; /* EPOCH: pages described in it */
 	uint64_t zero_pages;
-	uint64_t wire_bytes;	/* EPOCH: read since the receiver was made */
-	uint64_t digest;	/* EPOCH: recomputed here, equal to the sender's */
+	uint64_t wire_bytes; /* EPOCH: read since the receiver was made */
+	uint64_t digest;     /* EPOCH: recomputed here, equal to the sender's */
 	/*
 	 * EPOCH: pages whose bytes did not match their hash because they
 	 * changed while they were sent, and for which no newer version has
 	 * arrived yet. Always 0 in a sealed epoch, or the wait fails.
 	 */
 	uint64_t suspect_pages;
-	const uint8_t *data;	/* BLOB: valid until the next wait or free */
+	const uint8_t *data; /* BLOB: valid until the next wait or free */
 	uint64_t size_bytes;
 };
 
@@ -563,11 +561,11 @@ enum pmig_item_flags {
 };
 
 struct pmig_item {
-	const char *name;	/* valid as long as the state is unchanged */
-	const uint8_t *data;	/* likewise */
+	const char *name;    /* valid as long as the state is unchanged */
+	const uint8_t *data; /* likewise */
 	uint64_t size_bytes;
 	uint32_t version;
-	uint32_t flags;		/* enum pmig_item_flags */
+	uint32_t flags; /* enum pmig_item_flags */
 };
 
 int pmig_state_new(struct pmig_state **state, struct pmig_error *err);
@@ -577,9 +575,9 @@ void pmig_state_free(struct pmig_state *state);
  * Append an item; its name (1 to 47 bytes of [a-z0-9./_-]) must be new.
  * data is copied.
  */
-int pmig_state_add(struct pmig_state *state, const char *name,
-		   uint32_t version, uint32_t flags, const void *data,
-		   uint64_t size_bytes, struct pmig_error *err);
+int pmig_state_add(struct pmig_state *state, const char *name, uint32_t version,
+		   uint32_t flags, const void *data, uint64_t size_bytes,
+		   struct pmig_error *err);
 
 /* Number of items; item number index. -ENOENT past the last. */
 uint32_t pmig_state_count(const struct pmig_state *state);
@@ -606,18 +604,18 @@ int pmig_state_decode(const void *data, uint64_t size_bytes,
  */
 struct pmig_kvm {
 	uint32_t struct_size;
-	int32_t kvm_fd;		/* /dev/kvm */
+	int32_t kvm_fd; /* /dev/kvm */
 	int32_t vm_fd;
 	uint32_t n_vcpus;
 	const int32_t *vcpu_fds;
 	struct kvm_run *const *runs; /* the mapped kvm_run of each vCPU */
-	uint32_t flags;		/* enum pmig_kvm_flags */
+	uint32_t flags;		     /* enum pmig_kvm_flags */
 };
 
 enum pmig_kvm_flags {
-	PMIG_KVM_IRQCHIP = 1,	/* full in-kernel irqchip: PIC, IOAPIC, LAPIC */
+	PMIG_KVM_IRQCHIP = 1, /* full in-kernel irqchip: PIC, IOAPIC, LAPIC */
 	PMIG_KVM_SPLIT_IRQCHIP = 2, /* LAPIC only in the kernel */
-	PMIG_KVM_PIT = 4,	/* in-kernel i8254 */
+	PMIG_KVM_PIT = 4,	    /* in-kernel i8254 */
 	/* behave as a kernel without the newer interfaces would (for tests) */
 	PMIG_KVM_BASIC = 8,
 };
