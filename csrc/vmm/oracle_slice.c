@@ -46,14 +46,15 @@ wrong(char *message, size_t message_bytes, const char *format, ...)
 	return false;
 }
 
-/* Repeat the writes that version count of a page shows. */
+/* Repeat the writes that version count of a page shows; it is any number. */
 static void replay_partial(const struct pvmm_plan *plan, uint64_t count,
 			   uint64_t *words)
 {
 	uint64_t period = plan->partial_mask / PVMM_PARTIAL_BYTES + 1;
-	uint64_t version = count > period ? count - period + 1 : 1;
+	uint64_t n = count < period ? count : period;
 
-	for (; version <= count; version++) {
+	while (n--) {
+		uint64_t version = count - n;
 		uint64_t at = pvmm_partial_offset(plan, version) / 8;
 
 		for (uint64_t i = 0; i < plan->partial_words; i++)

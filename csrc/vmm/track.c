@@ -11,6 +11,9 @@
 /* struct kvm_dirty_gfn */
 #define RING_ENTRY_BYTES 16
 
+/* Full rings without a tracker that are not yet taken for a mistake. */
+#define MAX_UNSERVED 1000
+
 int pvmm_track_init(struct pvmm_track *track, const struct pvmm_plan *plan,
 		    struct pmig_error *err)
 {
@@ -28,13 +31,11 @@ int pvmm_track_init(struct pvmm_track *track, const struct pvmm_plan *plan,
 		track->log = log;
 	}
 	pthread_mutex_init(&track->lock, NULL);
-	pthread_cond_init(&track->attached, NULL);
 	return 0;
 }
 
 void pvmm_track_destroy(struct pvmm_track *track)
 {
-	pthread_cond_destroy(&track->attached);
 	pthread_mutex_destroy(&track->lock);
 	if (track->log)
 		munmap(track->log, track->log_bytes);
@@ -182,8 +183,20 @@ void pvmm_attach(struct pvmm *vm, struct pmig_dirty *dirty)
 {
 	pthread_mutex_lock(&vm->track.lock);
 	vm->track.dirty = dirty;
-	pthread_cond_broadcast(&vm->track.attached);
+	vm->track.n_unserved = 0;
 	pthread_mutex_unlock(&vm->track.lock);
+}
+
+/*
+ * A tracker empties the rings when it stops. A vCPU that left the guest just
+ * before finds no tracker any more, and nothing to do either.
+ */
+static int nobody_attached(struct pvmm_track *track, struct pmig_error *err)
+{
+	if (++track->n_unserved <= MAX_UNSERVED)
+		return 0;
+	return pvmm_fail(err, -EIO,
+			 "a dirty ring is full and no tracker is attached");
 }
 
 int pvmm_track_ring_full(struct pvmm *vm, struct pmig_error *err)
@@ -194,9 +207,7 @@ int pvmm_track_ring_full(struct pvmm *vm, struct pmig_error *err)
 	pthread_mutex_lock(&track->lock);
 	track->n_ring_full++;
 	rc = track->dirty ? pmig_dirty_ring_full(track->dirty, err)
-			  : pvmm_fail(err, -EIO,
-				      "a dirty ring is full and no tracker is "
-				      "attached");
+			  : nobody_attached(track, err);
 	pthread_mutex_unlock(&track->lock);
 	return rc;
 }

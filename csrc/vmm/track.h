@@ -22,20 +22,21 @@ struct pvmm;
 
 /**
  * struct pvmm_track - tracker in use, and the log
- * @lock:	protects @dirty; held while a vCPU uses it
+ * @lock:	protects @dirty and the counters; held while a vCPU uses it
  * @dirty:	in use, or NULL
- * @attached:	signalled when @dirty changes
  * @log:	bit n: page n of RAM was written; NULL when there is none
  * @log_bytes:	of the mapping, whole pages
  * @n_ring_full: exits so far
+ * @n_unserved:	of them without a tracker, since the last one was attached
+ * @slots:	for the tracker's configuration
  */
 struct pvmm_track {
 	pthread_mutex_t lock;
-	pthread_cond_t attached;
 	struct pmig_dirty *dirty;
 	uint64_t *log;
 	uint64_t log_bytes;
 	uint64_t n_ring_full;
+	uint64_t n_unserved;
 	struct pmig_kvm_slot slots[2];
 };
 

@@ -61,6 +61,9 @@ class Vm(Machine):
             self._handle.close()
             raise
 
+    def __enter__(self) -> Vm:
+        return self
+
     # -- Machine -----------------------------------------------------------
 
     def memory(self) -> Memory:
