@@ -186,20 +186,52 @@ void pvmm_content_fill(const struct pvmm_ram *ram, const struct pvmm_plan *plan)
 		pthread_join(threads[i], NULL);
 }
 
+/* Is a page as it was at the start? A hole is not read: it stays one. */
+static bool page_is_untouched(const struct pvmm_ram *ram,
+			      const struct pvmm_config *config, uint64_t page,
+			      bool present)
+{
+	static const uint64_t zero[PVMM_PAGE_WORDS];
+	uint64_t expected[PVMM_PAGE_WORDS];
+	const void *found = zero;
+
+	if (present)
+		found = ram->base + page * PVMM_PAGE_BYTES;
+	pvmm_content_page(config->content, config->seed, page, expected);
+	return !memcmp(expected, found, sizeof(expected));
+}
+
+/* Which pages of a block may hold something; all where nobody can say. */
+static uint64_t present_pages(const struct pvmm_ram *ram, uint64_t block)
+{
+	uint64_t present;
+
+	if (pmig_memory_present(ram->memory, block, 1, &present, NULL))
+		return ~0ull;
+	return present;
+}
+
+/*
+ * Regions begin at multiples of a block in RAM, so the number of a block
+ * follows from the number of a page.
+ */
 uint64_t pvmm_content_compare(const struct pvmm_ram *ram,
 			      const struct pvmm_plan *plan, uint64_t *bad_page)
 {
 	const struct pvmm_config *config = &plan->config;
 	uint64_t end = config->memory_bytes / PVMM_PAGE_BYTES;
 	uint64_t first = plan->end_offset / PVMM_PAGE_BYTES;
-	uint64_t expected[PVMM_PAGE_WORDS];
+	uint64_t present = 0;
 
 	*bad_page = UINT64_MAX;
 	for (uint64_t page = first; page < end; page++) {
-		pvmm_content_page(config->content, config->seed, page,
-				  expected);
-		if (memcmp(expected, ram->base + page * PVMM_PAGE_BYTES,
-			   PVMM_PAGE_BYTES)) {
+		unsigned int bit = page % PMIG_BLOCK_PAGES;
+
+		if (page == first || !bit)
+			present = present_pages(ram, page / PMIG_BLOCK_PAGES);
+		if (!present && config->content == PVMM_CONTENT_UNTOUCHED)
+			continue;
+		if (!page_is_untouched(ram, config, page, present >> bit & 1)) {
 			*bad_page = page;
 			return page - first;
 		}

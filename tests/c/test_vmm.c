@@ -401,6 +401,40 @@ static void test_stopped_vcpu_is_reported(void)
 	pvmm_free(vm);
 }
 
+/* Log writes behind the VMM's back: the ring fills and nobody empties it. */
+static void test_full_ring_without_tracker_is_reported(void)
+{
+	struct pvmm_config config =
+		config_for(PVMM_BACKEND_KVM, PVMM_PROGRAM_SWEEP);
+	struct pvmm_status status = {.struct_size = sizeof(status)};
+	struct kvm_userspace_memory_region slot = {
+		.flags = KVM_MEM_LOG_DIRTY_PAGES,
+		.memory_size = MEMORY_BYTES,
+	};
+	struct pmig_error err = {0};
+	struct pvmm *vm;
+	int rc;
+
+	config.n_vcpus = 1;
+	config.working_set_bytes = 5 << 20;
+	config.tracker = PMIG_TRACKER_KVM_RING;
+	config.ring_entries = 1024;
+	rc = pvmm_new(&config, &vm, &err);
+	if (rc == -ENODEV || rc == -ENOTSUP)
+		UNIT_SKIP("%s", err.message);
+	CHECK_OK(rc, err);
+	slot.userspace_addr = (uintptr_t)pvmm_ram(vm);
+	CHECK_EQ(ioctl(pvmm_kvm(vm)->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot),
+		 0);
+	CHECK_OK(pvmm_resume(vm, &err), err);
+	CHECK_EQ(pvmm_wait_device_reads(vm, 1000, TIMEOUT_MS, &err), -EIO);
+	CHECK_OK(pvmm_pause(vm, &err), err);
+	pvmm_status(vm, &status);
+	CHECK(status.ring_full_exits > 0);
+	CHECK(strstr(status.message, "dirty ring"));
+	pvmm_free(vm);
+}
+
 /* RAM is one piece to the guest, though it lies around the hole. */
 static void test_memory_above_the_hole(void)
 {
@@ -524,6 +558,7 @@ int main(void)
 		UNIT(test_lost_device_state_is_found),
 		UNIT(test_busy_while_running),
 		UNIT(test_stopped_vcpu_is_reported),
+		UNIT(test_full_ring_without_tracker_is_reported),
 		UNIT(test_memory_above_the_hole),
 		UNIT(test_impossible_configurations),
 		UNIT(test_nothing_leaks),
