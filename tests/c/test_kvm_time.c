@@ -124,7 +124,7 @@ static void test_deadline_that_passes_during_the_save(void)
 {
 	struct test_vm *vm = deadline_vm();
 
-	for (uint64_t us = 0; us < 400; us += 20) {
+	for (uint64_t us = 0; us < 400; us += 50) {
 		arm_us(vm, us);
 		vm = test_vm_move(vm);
 		expect_timer(vm);

@@ -14,7 +14,7 @@
 
 /* KVM_RUN is interrupted this often, to look at the time. */
 #define TICK_US	    20000
-#define RUN_LIMIT_S 5
+#define RUN_LIMIT_S 20
 
 /* Where KVM keeps what it needs for real mode on Intel: not guest memory. */
 #define TSS_GPA		 0xfffbd000

@@ -58,7 +58,7 @@ void test_vm_program(struct test_vm *vm, const uint8_t *code,
 
 /*
  * Enter vCPU 0 until it leaves for something other than a signal; fails the
- * running test when that takes more than five seconds.
+ * running test when that takes more than 20 seconds.
  */
 uint32_t test_vm_run(struct test_vm *vm);
 
