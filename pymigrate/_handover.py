@@ -15,6 +15,7 @@ from enum import Enum
 
 from pymigrate._clock import Stopwatch
 from pymigrate._guest import hook
+from pymigrate.errors import CancelledError
 from pymigrate.machine import Machine
 from pymigrate.states import DestinationState, StateTrack
 
@@ -59,8 +60,13 @@ class Handover:
         return self._fate
 
     def prepare(self, machine: Machine) -> None:
-        """Pages and state are in place: from now on it can be decided."""
+        """Pages and state are in place: from now on it can be decided.
+
+        :raises CancelledError: it was given up before.
+        """
         with self._condition:
+            if self._fate is not Fate.PREPARING:
+                raise CancelledError(self.reason)
             self._machine = machine
             self._fate = Fate.PREPARED
             self.track.advance(DestinationState.PREPARED)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections break at every state of the protocol.
+
+Afterwards exactly one side owns the guest, or the source is honestly in doubt
+until it may ask again; the owner's guest is whole and goes on; and where that
+is the source, a second attempt succeeds.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from fault_case import settle, stage_for
+from fault_pair import Attempt, Receiver
+from fault_routes import DESTINATION, PLACES, Place, route_to
+
+from pymigrate import Report
+from pymigrate.report import Guest as Owner
+from pymigrate.report import Outcome
+from pymigrate.states import DestinationState
+from pymigrate.vmm import Vm
+
+pytestmark = pytest.mark.uffd
+
+# These are noticed at once; for the others time has to pass, so that many
+# cases wait beside each other.
+CUTS = ["cut control", "cut first data", "cut last data", "cut all"]
+OUTAGES = ["vanish", "swallow"]
+BROKEN = Place(DESTINATION, DestinationState.BROKEN)
+
+
+def break_at(place: Place, fault: str) -> None:
+    """One case, from the running guest to its owner."""
+    with stage_for(route_to(place)) as (stage, vm, receiver, attempt):
+        stage.plan(place, fault)
+        report = attempt.migrate()
+        stage.heal()
+        if place == BROKEN:
+            check_broken(vm, receiver, attempt, report)
+        else:
+            settle(vm, receiver, attempt, report)
+        assert place in stage.reached
+
+
+@pytest.mark.parametrize("fault", CUTS)
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_connections_end_at_every_state(place: Place, fault: str) -> None:
+    break_at(place, fault)
+
+
+@pytest.mark.parametrize("fault", OUTAGES)
+def test_network_fails_at_every_state(fault: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        cases = {place: pool.submit(break_at, place, fault) for place in PLACES}
+    failures = {str(place): case.exception() for place, case in cases.items()}
+    assert not {place: error for place, error in failures.items() if error}
+
+
+def check_broken(vm: Vm, receiver: Receiver, attempt: Attempt, report: Report) -> None:
+    """Half resumed is nobody's: an operator is needed, and nothing runs."""
+    for found in (report, attempt.resolve()):
+        assert found.outcome is Outcome.IN_DOUBT
+        assert found.guest is Owner.UNKNOWN
+    receiver.join()
+    assert receiver.report is not None and receiver.report.outcome is Outcome.IN_DOUBT
+    assert not vm.status().running
+    machine = receiver.take()
+    assert machine is not None and not machine.status().running
