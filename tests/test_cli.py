@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from commands import PYMIGRATE, SMALL, TIMEOUT_S, run
 
+from pymigrate import host
 from pymigrate.cli import main
 
 # ---- usage ------------------------------------------------------------------
@@ -24,7 +25,6 @@ from pymigrate.cli import main
         (["demo", "--memory", "4M"], "from 8M"),
         (["demo", "--memory", "much"], "is not a size"),
         (["demo", "--memory", "32M", "--working-set", "64M"], "is more than --memory"),
-        (["demo", "--memory", "62G"], "do not fit"),
         (["demo", "--link", "40gbit"], "32gbit"),
         (["demo", "--channels", "65"], "more than 64"),
         (["demo", "--runs", "0"], "from 1 on"),
@@ -48,6 +48,14 @@ def test_usage_errors(
     assert code == 2
     assert reason in captured.err
     assert "Traceback" not in captured.err and not captured.out
+
+
+def test_two_guests_must_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(host, "mem_available_bytes", lambda: 100 << 20)
+    assert main(["demo", "--memory", "64M"]) == 2
+    assert "two guests of 64.0 MiB do not fit into the 100.0 MiB" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["demo", "send", "recv", "inspect", "check"])
