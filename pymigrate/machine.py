@@ -14,8 +14,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from pymigrate._engine import DirtyTracker, Memory, TrackerKind
+from pymigrate.compatibility import memory_differences
 
-__all__ = ["CallableMachine", "Machine", "memory_differences"]
+__all__ = ["CallableMachine", "Machine"]
 
 Self = TypeVar("Self", bound="Machine")
 
@@ -170,28 +171,3 @@ class CallableMachine(Machine):
         self._memory.close()
         if self._close is not None:
             self._close()
-
-
-def memory_differences(source: Any, destination: list[dict[str, Any]]) -> list[str]:
-    """What differs between two memory maps, as ``Memory.describe()`` gives them.
-
-    Guest physical layout must be equal; what backs it may differ.
-
-    :param source: from the peer, so of any shape.
-    """
-    if not isinstance(source, list):
-        return ["memory map: the source's description has none"]
-    if len(source) != len(destination):
-        return [
-            f"memory map: the source has {len(source)} regions, the destination {len(destination)}"
-        ]
-    found = []
-    for index, (theirs, ours) in enumerate(zip(source, destination, strict=True)):
-        for key in ("name", "gpa", "size_bytes"):
-            there = theirs.get(key) if isinstance(theirs, dict) else None
-            if there != ours[key]:
-                found.append(
-                    f"memory map: region {index}: {key} is {there!r} at the source, "
-                    f"{ours[key]!r} at the destination"
-                )
-    return found
