@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pymigrate import _frames, protocol
 from pymigrate._link import Link
@@ -84,6 +84,17 @@ class Dialer:
         """Connect again after trouble: only new trouble counts."""
         self.trouble = trouble
         trouble.on_trouble(self._end_attempt)
+
+    def hurried(self, limit_ms: int) -> Dialer:
+        """The same session, for a last word that nobody waits for long."""
+        options = replace(
+            self.options,
+            connect_timeout_ms=limit_ms,
+            handshake_timeout_ms=limit_ms,
+            commit_timeout_ms=limit_ms,
+            resolve_timeout_ms=1,
+        )
+        return replace(self, options=options, trouble=Trouble())
 
     def _begin_attempt(self, sock: socket.socket) -> None:
         self._attempt = sock

@@ -67,6 +67,7 @@ class Migration(Flow):
         self.peer = self._dialer.peer
         self._link: Link | None = None
         self._stop = threading.Event()
+        self._may_be_prepared = False
 
     @property
     def link(self) -> Link:
@@ -207,6 +208,7 @@ class Migration(Flow):
     def _prepare(self, captured: Captured) -> float:
         """:returns: how long the destination took to load the state, ms."""
         self.enter(SourceState.PREPARING)
+        self._may_be_prepared = True
         stats = captured.stats
         self.link.send(Prepare(epoch=stats.epoch, digest=f"{stats.digest:016x}"))
         limit_ms = self.options.prepare_timeout_ms
@@ -261,7 +263,7 @@ class Migration(Flow):
 
     def _resolve(self, reason: str, abort: bool = False) -> float:
         self.track.to(SourceState.RESOLVING)
-        verdict = Resolver(self._dialer, self.options, self._stop).ask(abort)
+        verdict = Resolver(self._dialer, self._stop).ask(abort)
         if verdict.kind is VerdictKind.UNKNOWN:
             reason = f"{reason}; then: {verdict.reason}"
             verdict = Verdict(VerdictKind.UNKNOWN, reason)
@@ -298,9 +300,16 @@ class Migration(Flow):
             self.out.sender.cancel()
         if self._link is None:
             return
-        with contextlib.suppress(MigrateError):
+        try:
             self._link.send(Abort(reason=str(error) or type(error).__name__))
+        except MigrateError:
+            self._abort_anew()
         self._link.close(FAREWELL_MS)
+
+    def _abort_anew(self) -> None:
+        """The link is lost: a prepared destination would wait for a word."""
+        if self._may_be_prepared and self.track.state is SourceState.ROLLING_BACK:
+            Resolver(self._dialer.hurried(FAREWELL_MS), self._stop).ask(abort=True)
 
     def _close(self) -> None:
         if self._link is not None:

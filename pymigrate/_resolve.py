@@ -18,7 +18,6 @@ from pymigrate._dial import Dialer
 from pymigrate._link import Link
 from pymigrate._trouble import Trouble
 from pymigrate.errors import MigrateError
-from pymigrate.options import Options
 from pymigrate.protocol import Abort, Aborted, Commit, Done, Query, Running, Status
 
 __all__ = ["Resolver", "Verdict", "VerdictKind"]
@@ -47,8 +46,8 @@ class Resolver:
     :param stop: ends the asking early.
     """
 
-    def __init__(self, dialer: Dialer, options: Options, stop: threading.Event) -> None:
-        self._dialer, self._options, self._stop = dialer, options, stop
+    def __init__(self, dialer: Dialer, stop: threading.Event) -> None:
+        self._dialer, self._options, self._stop = dialer, dialer.options, stop
 
     def ask(self, abort: bool = False) -> Verdict:
         """Ask until there is an answer, or resolve_timeout_ms have passed.
@@ -71,7 +70,8 @@ class Resolver:
         try:
             link.send(Query())
             status = link.receive("asking about the commit", self._limit_ms, Status)
-            if status.state == "prepared":
+            undecided = ("prepared", "preparing") if abort else ("prepared",)
+            if status.state in undecided:
                 return self._decide(link, abort)
             return _verdict(link, status)
         finally:

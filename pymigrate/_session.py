@@ -149,6 +149,8 @@ class Session:
             received=1,
             on_failure=self.trouble.report,
         )
+        decided = PeerLostError("it was decided on another connection")
+        self.handover.on_decided = lambda: self.link.interrupt(decided)
         self.trouble.on_trouble(self._link.interrupt)
         self.trouble.on_trouble(self.sockets.fail)
         self.link.send(Welcome(version=negotiate(self._hello)))
@@ -271,8 +273,6 @@ class Session:
     def _await_commit(self) -> None:
         """Answer the source until it is decided who runs the guest."""
         assert self.machine is not None
-        decided = PeerLostError("it was decided on another connection")
-        self.handover.on_decided = lambda: self.link.interrupt(decided)
         self.handover.prepare(self.machine)
         limit_ms = self._options.prepared_timeout_ms
         try:

@@ -237,7 +237,7 @@ class Destination:
                 return
             fate = handover.settled()
             link.send(Status(state=fate.value, reason=handover.reason))
-            if fate is Fate.PREPARED:
+            if fate in (Fate.PREPARING, Fate.PREPARED):
                 answer_decision(
                     link,
                     handover,

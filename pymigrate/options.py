@@ -37,7 +37,8 @@ class Options:
     :ivar commit_timeout_ms: from COMMIT to RUNNING, on one connection.
     :ivar resolve_timeout_ms: how long to ask before reporting in-doubt.
     :ivar prepared_timeout_ms: a prepared destination that hears nothing
-        discards its machine after this.
+        discards its machine after this. Less than handshake_timeout_ms, so
+        that the next source is still there when its turn comes.
     :ivar linger_timeout_ms: a destination that runs, and whose answer may
         not have arrived, waits for the source's question this long before
         serve_one() returns.
@@ -59,7 +60,7 @@ class Options:
     verify_timeout_ms: int = 30_000
     commit_timeout_ms: int = 10_000
     resolve_timeout_ms: int = 30_000
-    prepared_timeout_ms: int = 120_000
+    prepared_timeout_ms: int = 20_000
     linger_timeout_ms: int = 10_000
     on_state: Callable[[State], None] | None = None
     on_round: Callable[[RoundReport], None] | None = None

@@ -452,6 +452,16 @@ def test_swallowed_packets_end_in_words(state: SourceState) -> None:
         swamp.close()
 
 
+def test_prepared_destination_need_not_wait_for_a_source_that_rolled_back() -> None:
+    options = replace(FAST, prepared_timeout_ms=60_000)
+    with running_guest() as guest, receiving(options=options) as side:
+        wires = Wires(side.address)
+        report = migrate(guest, wires, verify=True, on_state=at(S.PREPARED, wires.cut))
+        wires.close()
+        assert report.guest is Owner.SOURCE
+        second_attempt(guest, side, served=True)
+
+
 def test_nobody_listens() -> None:
     with running_guest() as guest, receiving() as side:
         address = side.address
