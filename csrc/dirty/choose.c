@@ -31,11 +31,14 @@ struct verdicts {
 	struct pmig_error last;
 };
 
+/* Two variants may lack the same thing, which is said once. */
 static void append(char *text, size_t size, const char *separator,
 		   const char *more)
 {
 	size_t used = strlen(text);
 
+	if (strstr(text, more))
+		return;
 	snprintf(text + used, size - used, "%s%s", used ? separator : "", more);
 }
 
