@@ -22,16 +22,11 @@ from fault_pair import (
     LIMIT_S,
     Attempt,
     MachineFactory,
-    build,
-    check_intact,
     options,
     run_on,
 )
-from fault_usage import Usage, usage
 
 from pymigrate import Destination
-from pymigrate._engine import TrackerKind
-from pymigrate.report import Outcome
 from pymigrate.states import State
 from pymigrate.vmm import Vm, VmConfig
 
@@ -142,58 +137,3 @@ def destination(pipe: Connection, changes: dict[str, Any], factory: MachineFacto
         pipe.send(("address", str(served.address)))
         report = served.serve_one()
         pipe.send(("report", replace(report, host={}, config={})))
-
-
-class Host:
-    """Child: a process that can be source and destination in turn."""
-
-    def __init__(self, pipe: Connection, path: str) -> None:
-        self._pipe, self._path = pipe, path
-        self._vm: Vm | None = None
-
-    def create(self, config: VmConfig) -> None:
-        self._vm = Vm(config, populate=True)
-        self._vm.resume()
-
-    def serve(self) -> Outcome:
-        """Say that it listens, then follow one migration."""
-        with Destination(f"unix:{self._path}", build, options()) as served:
-            self._pipe.send("listening")
-            report = served.serve_one(timeout_ms=int(LIMIT_S * 1000))
-            if report.outcome is Outcome.COMPLETED:
-                machine = served.take_machine()
-                assert isinstance(machine, Vm)
-                self._vm = machine
-        return report.outcome
-
-    def send(self, target: str, kind: TrackerKind) -> tuple[Outcome, str | None]:
-        vm = self.vm
-        attempt = Attempt(vm, target, options(tracker=kind))
-        with attempt.source:
-            report = attempt.migrate()
-        if report.outcome is Outcome.COMPLETED:
-            vm.close()
-            self._vm = None
-        return report.outcome, report.error
-
-    def prove(self) -> None:
-        """The guest is whole, and goes on afterwards."""
-        check_intact(self.vm)
-        self.vm.resume()
-
-    def usage(self) -> Usage:
-        return usage()
-
-    @property
-    def vm(self) -> Vm:
-        assert self._vm is not None
-        return self._vm
-
-
-def host(pipe: Connection, path: str) -> None:
-    """Child: do what is asked, until nobody asks any more."""
-    here = Host(pipe, path)
-    with suppress(EOFError):
-        while True:
-            name, *arguments = pipe.recv()
-            pipe.send(getattr(here, name)(*arguments))
