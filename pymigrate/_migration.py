@@ -54,6 +54,9 @@ __all__ = ["Migration"]
 
 # How long a failed source waits for the destination to read why.
 FAREWELL_MS = 1000
+# An epoch that was written may still fill buffers on the way: as long as
+# they drain nobody has stalled, and the destination says when somebody has.
+DRAIN_STALLS = 10
 # 1 MiB: a round that hardly disturbs the rehearsal beside it.
 QUIET_PAGES = 256
 
@@ -121,7 +124,8 @@ class Migration(Flow):
 
     def _acknowledge(self, stats: RoundStats) -> None:
         step = f"waiting for epoch {stats.epoch} to arrive"
-        ack = self.link.receive(step, self.options.stall_timeout_ms, EpochAck)
+        limit_ms = DRAIN_STALLS * self.options.stall_timeout_ms
+        ack = self.link.receive(step, limit_ms, EpochAck)
         if (ack.epoch, ack.digest) != (stats.epoch, f"{stats.digest:016x}"):
             raise ProtocolError(f"{step}: {self.peer} has another epoch or digest")
 
