@@ -79,6 +79,15 @@ int channel_wait_readable(struct pmig_channel *channel,
 	return wait_for(channel, POLLIN, wait, err);
 }
 
+int channel_wait_writable(struct pmig_channel *channel,
+			  const struct channel_wait *wait,
+			  struct pmig_error *err)
+{
+	if (channel->fd < 0)
+		return 0;
+	return wait_for(channel, POLLOUT, wait, err);
+}
+
 /* Drop done bytes from the front; the number of pieces left. */
 static int advance(struct iovec **iov, int n_iov, size_t done)
 {

@@ -76,6 +76,11 @@ int channel_wait_readable(struct pmig_channel *channel,
 			  const struct channel_wait *wait,
 			  struct pmig_error *err);
 
+/* Wait until something can be written. */
+int channel_wait_writable(struct pmig_channel *channel,
+			  const struct channel_wait *wait,
+			  struct pmig_error *err);
+
 int channel_flush(struct pmig_channel *channel, struct pmig_error *err);
 
 #endif

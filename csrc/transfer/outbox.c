@@ -24,6 +24,13 @@ void outbox_fini(struct outbox *box)
 	box->slots = NULL;
 }
 
+int outbox_ready(struct outbox *box, struct pmig_error *err)
+{
+	if (box->n_pieces)
+		return 0;
+	return channel_wait_writable(box->channel, &box->wait, err);
+}
+
 struct frame *outbox_slot(struct outbox *box)
 {
 	return (void *)(box->slots + (size_t)box->n_slots * OUTBOX_SLOT_BYTES);

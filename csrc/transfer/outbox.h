@@ -58,6 +58,13 @@ int outbox_init(struct outbox *box, struct pmig_channel *channel,
 		const struct channel_wait *wait, struct pmig_error *err);
 void outbox_fini(struct outbox *box);
 
+/*
+ * Call before looking at the pages of a frame. Where the channel is full and
+ * nothing is queued, this waits: pages that were hashed before such a wait
+ * would have left the cache when the kernel copies them.
+ */
+int outbox_ready(struct outbox *box, struct pmig_error *err);
+
 /* Room for the head of one PAGES frame; never NULL. */
 struct frame *outbox_slot(struct outbox *box);
 

@@ -110,9 +110,13 @@ static int send_block(struct send_worker *worker, uint64_t number,
 	struct pmig_block block;
 	struct draft draft;
 	uint32_t region;
+	int rc;
 
 	if (!pmig_memory_locate(memory, number, &block))
 		return 0;
+	rc = outbox_ready(&worker->box, err);
+	if (rc)
+		return rc;
 	region = (uint32_t)(block.map - memory->maps);
 	begin_draft(&draft, worker, &block, region, mask);
 	for (uint64_t left = mask; left; left &= left - 1) {
