@@ -8,14 +8,17 @@ the guest, or say that it cannot know.
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 from fault_case import SHORT, running_vm
 from fault_child import Side, destination, source
 from fault_pair import (
+    MIB,
     Attempt,
     Receiver,
+    build,
     check_intact,
     check_migrated,
     migrate,
@@ -23,17 +26,19 @@ from fault_pair import (
     options,
     small,
 )
-from fault_proxy import Proxy
+from fault_proxy import Proxy, Way
 from fault_routes import (
     DESTINATION,
     DESTINATION_PLACES,
     SOURCE,
     SOURCE_PLACES,
     Place,
+    Route,
     Stage,
     route_to,
 )
 
+from pymigrate import Report
 from pymigrate.report import Guest as Owner
 from pymigrate.report import Outcome
 from pymigrate.states import DestinationState, SourceState
@@ -41,6 +46,7 @@ from pymigrate.vmm import Backend, Vm
 
 pytestmark = pytest.mark.uffd
 
+SEEDS = range(4)
 # The source has said COMMIT, or cannot deny it, from here on.
 COMMITTED = {SourceState.COMPLETED, SourceState.RESOLVING, SourceState.IN_DOUBT}
 # COMMIT has come, and nothing that was said since can have left.
@@ -111,9 +117,49 @@ def test_destination_is_killed_at_every_state(place: Place) -> None:
                     assert found.guest is Owner.UNKNOWN
                 assert not vm.status().running
                 return
-        assert report.outcome is Outcome.FAILED
-        assert report.guest is Owner.SOURCE
-        assert report.error
-        check_intact(vm)
-        vm.resume()
-        migrate_well(vm, "tcp:127.0.0.1:0", options())
+        check_left_source(vm, report)
+
+
+def check_left_source(vm: Vm, report: Report) -> None:
+    """It lost nothing, and finds another destination."""
+    assert report.outcome is Outcome.FAILED
+    assert report.guest is Owner.SOURCE
+    assert report.error
+    check_intact(vm)
+    vm.resume()
+    migrate_well(vm, "tcp:127.0.0.1:0", options())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_destination_is_killed_within_the_stream(seed: int) -> None:
+    on_state = Stage(Route()).hook(DESTINATION)
+    with (
+        running_vm() as vm,
+        Side(destination, dict(SHORT), build, on_state=on_state) as killed,
+        Proxy(killed.wait("address")) as proxy,
+    ):
+        proxy.after(*somewhere(seed), killed.kill)
+        report = migrate(vm, proxy.address, options(**SHORT))
+        killed.wait_killed()
+        check_left_source(vm, report)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_source_is_killed_within_the_stream(seed: int) -> None:
+    with (
+        Receiver("tcp:127.0.0.1:0", options(**SHORT)) as receiver,
+        Proxy(receiver.address) as proxy,
+    ):
+        config = small(backend=Backend.THREADS)
+        on_state = Stage(Route()).hook(SOURCE)
+        with Side(source, proxy.address, config, dict(SHORT), on_state=on_state) as killed:
+            proxy.after(*somewhere(seed), killed.kill)
+            killed.wait_killed()
+            receiver.join()
+        check_left_destination(receiver, committed=False)
+
+
+def somewhere(seed: int) -> tuple[Way, int]:
+    """A place within the first round, which carries most of 16 MiB."""
+    chosen = random.Random(seed)
+    return Way("data", 0), chosen.randrange(1, 5 * MIB)

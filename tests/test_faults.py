@@ -11,14 +11,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fault_case import settle, stage_for
+from fault_case import check_owner, settle, stage_for
 from fault_pair import Attempt, Receiver
-from fault_routes import DESTINATION, PLACES, Place, route_to
+from fault_routes import DESTINATION, PLACES, SOURCE, Place, Route, route_to
 
 from pymigrate import Report
 from pymigrate.report import Guest as Owner
 from pymigrate.report import Outcome
-from pymigrate.states import DestinationState
+from pymigrate.states import DestinationState, SourceState
 from pymigrate.vmm import Vm
 
 pytestmark = pytest.mark.uffd
@@ -67,3 +67,17 @@ def check_broken(vm: Vm, receiver: Receiver, attempt: Attempt, report: Report) -
     assert not vm.status().running
     machine = receiver.take()
     assert machine is not None and not machine.status().running
+
+
+@pytest.mark.parametrize("abort", [False, True], ids=["commit", "abort"])
+def test_operator_settles_what_is_in_doubt(abort: bool) -> None:
+    """COMMIT never arrived: a prepared destination does what it is told then."""
+    with stage_for(Route()) as (stage, vm, receiver, attempt):
+        stage.plan(Place(SOURCE, SourceState.COMMITTING), "vanish")
+        report = attempt.migrate()
+        assert report.outcome is Outcome.IN_DOUBT
+        assert receiver.take() is None and not vm.status().running
+        stage.heal()
+        report = attempt.resolve(abort)
+        assert report.guest is (Owner.SOURCE if abort else Owner.DESTINATION)
+        check_owner(vm, receiver, report)

@@ -8,11 +8,21 @@ each of them meets each of the others without multiplying the cases.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fault_pair import MIB, migrate_well, options, run_on, small
+from fault_pair import (
+    MIB,
+    Receiver,
+    check_migrated,
+    migrate,
+    migrate_well,
+    options,
+    run_on,
+    small,
+)
 
 from pymigrate._engine import DirtyFlags, DirtyTracker, TrackerKind
 from pymigrate.vmm import Backend, Backing, Guest, Vm, VmConfig
@@ -111,3 +121,25 @@ def test_guest_arrives_whole(
     assert report.tracker is not None
     assert report.tracker.kind == tracking.kind.value
     assert tracking.variant in (None, report.tracker.variant)
+
+
+@pytest.mark.parametrize(
+    ("here", "there"), list(itertools.permutations(Backing, 2)), ids=lambda backing: backing.value
+)
+@pytest.mark.kvm
+def test_backing_may_change(
+    here: Backing, there: Backing, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if Backing.HUGETLBFS in (here, there):
+        request.getfixturevalue("hugepages")
+
+    def build_there(description: dict[str, Any]) -> Vm:
+        config = VmConfig.from_json(description["machine"])
+        return Vm(replace(config, backing=there))
+
+    with Vm(small(backing=here), populate=True) as vm:
+        vm.resume()
+        run_on(vm, beats=1)
+        with Receiver(f"unix:{tmp_path}/control", options(), build_there) as receiver:
+            report = migrate(vm, receiver.address, options())
+            check_migrated(vm, receiver, report)
