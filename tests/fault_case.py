@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fault_pair import (
+    MIB,
     Attempt,
     Receiver,
     check_intact,
@@ -28,6 +29,7 @@ from pymigrate.vmm import Backend, Vm
 # Long enough for a busy machine, short enough to wait for in every case.
 SHORT: dict[str, Any] = {
     "peer_timeout_ms": 1000,
+    "handshake_timeout_ms": 3000,
     "stall_timeout_ms": 1000,
     "prepared_timeout_ms": 1500,
     "commit_timeout_ms": 500,
@@ -38,7 +40,9 @@ SHORT: dict[str, Any] = {
 
 @contextmanager
 def running_vm() -> Iterator[Vm]:
-    with Vm(small(backend=Backend.THREADS), populate=True) as vm:
+    # Large enough for both channels to carry pages.
+    config = small(backend=Backend.THREADS, memory_bytes=32 * MIB)
+    with Vm(config, populate=True) as vm:
         vm.resume()
         run_on(vm, 1)
         yield vm

@@ -107,7 +107,8 @@ def test_guest_arrives_whole(
         guest=guest,
         tracker=tracking.kind,
         ring_entries=tracking.ring_entries,
-        memory_bytes=(16, 24, 32)[number % 3] * MIB,
+        # Every channel has something to carry from 16 MiB each on.
+        memory_bytes=(32, 40, 48)[number % 3] * MIB,
         vcpus=1 + number % 2,
         dirty_rate_pages_per_s=None if number % 4 < 2 else 20_000,
         seed=number + 1,
