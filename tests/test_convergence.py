@@ -108,7 +108,7 @@ def test_source_cancels_at_every_state(place: Place) -> None:
     with stage_for(route_to(place)) as (stage, vm, receiver, attempt):
         stage.plan(place, "cancel")
         report = attempt.migrate()
-        assert place in stage.reached
+        assert place in stage.reached, report.error
         if place.state in STILL_SOURCE:
             assert report.outcome is Outcome.CANCELLED
             assert report.exit_code is ExitCode.NOT_CONVERGED
@@ -130,7 +130,7 @@ def test_destination_cancels_at_every_state(place: Place) -> None:
             assert not vm.status().running
             return
         settle(vm, receiver, attempt, report)
-        assert place in stage.reached
+        assert place in stage.reached, report.error
         completed = place.state in (DestinationState.COMMITTED, DestinationState.RUNNING)
         assert completed == (not vm.status().running and receiver.take() is not None)
 

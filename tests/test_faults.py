@@ -40,7 +40,7 @@ def break_at(place: Place, fault: str) -> None:
             check_broken(vm, receiver, attempt, report)
         else:
             settle(vm, receiver, attempt, report)
-        assert place in stage.reached
+        assert place in stage.reached, report.error
 
 
 @pytest.mark.parametrize("fault", CUTS)
