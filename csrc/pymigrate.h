@@ -501,6 +501,11 @@ enum pmig_event_kind {
 	PMIG_EVENT_BLOB = 1,  /* frame, data, size_bytes */
 	PMIG_EVENT_EPOCH = 2, /* complete on every channel */
 	PMIG_EVENT_END = 3,   /* orderly end on every channel */
+	/*
+	 * The memory that pmig_sender_hint() announced is allocated; comes
+	 * once, at any time, and only where there was a hint.
+	 */
+	PMIG_EVENT_POPULATED = 4,
 };
 
 struct pmig_event {

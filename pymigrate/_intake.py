@@ -17,6 +17,7 @@ from pymigrate._engine import (
     EpochKind,
     FrameType,
     Memory,
+    PopulatedEvent,
     Receiver,
 )
 from pymigrate.errors import EngineError, MigrateError, ProtocolError, StepTimeoutError
@@ -86,6 +87,7 @@ class DataSockets:
 class Intake:
     """Writes what arrives into memory, and tells of it, on one thread.
 
+    :param on_populated: the announced memory is allocated.
     :param on_epoch: a fuzzy epoch is complete.
     :param on_sealed: the sealed epoch is complete.
     :param on_error: nothing more will come.
@@ -98,10 +100,12 @@ class Intake:
         session: bytes,
         options: Options,
         *,
+        on_populated: Callable[[], None],
         on_epoch: Callable[[EpochEvent], None],
         on_sealed: Callable[[Sealed], None],
         on_error: Callable[[MigrateError], None],
     ) -> None:
+        self._on_populated = on_populated
         self._on_epoch, self._on_sealed, self._on_error = on_epoch, on_sealed, on_error
         self._state: bytes | None = None
         self._sealed = False
@@ -134,6 +138,8 @@ class Intake:
         if isinstance(event, BlobEvent):
             if event.frame is FrameType.STATE:
                 self._state = event.data
+        elif isinstance(event, PopulatedEvent):
+            self._on_populated()
         elif isinstance(event, EpochEvent):
             self.wire_bytes = event.wire_bytes
             self._take_epoch(event)

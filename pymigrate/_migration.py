@@ -27,6 +27,7 @@ from pymigrate.errors import (
     PeerFailedError,
     ProtocolError,
     RefusedError,
+    StepTimeoutError,
     StreamError,
 )
 from pymigrate.machine import Machine
@@ -40,6 +41,7 @@ from pymigrate.protocol import (
     Describe,
     Done,
     EpochAck,
+    Populated,
     Prepare,
     Prepared,
     Ready,
@@ -84,10 +86,11 @@ class Migration(Flow):
         self.enter(SourceState.HANDSHAKE)
         self._handshake()
         self.enter(SourceState.CHANNELS)
-        self._open_channels(self.out)
-        self.enter(SourceState.PRECOPY)
-        self.rounds = Rounds(self.out, self.options, self.clock, self._acknowledge)
-        self._hand_over(self.out, self.rounds)
+        with self._link.expecting(Populated):
+            self._open_channels(self.out)
+            self.enter(SourceState.PRECOPY)
+            self.rounds = Rounds(self.out, self.options, self.clock, self._acknowledge)
+            self._hand_over(self.out, self.rounds)
 
     # ---- setting up ----------------------------------------------------
 
@@ -119,6 +122,9 @@ class Migration(Flow):
         self.link.receive("opening the data channels", self.options.handshake_timeout_ms, Ready)
         out.start(channels, bytes.fromhex(self.session), self.options.stall_timeout_ms)
         out.sender.hint()
+        # Later than this it may still come, and says nothing any more.
+        with contextlib.suppress(StepTimeoutError):
+            self.link.receive("allocating memory", self.options.head_start_ms, Populated)
 
     # ---- rounds --------------------------------------------------------
 

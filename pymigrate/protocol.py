@@ -34,6 +34,7 @@ __all__ = [
     "Message",
     "Ping",
     "Pong",
+    "Populated",
     "Prepare",
     "Prepared",
     "Query",
@@ -175,6 +176,13 @@ class Ready(Message):
     """All data channels are there, the receiver runs."""
 
     TYPE = 69
+
+
+@dataclass(frozen=True)
+class Populated(Message):
+    """The memory that RANGES announced is allocated; at any time, once."""
+
+    TYPE = 87
 
 
 @dataclass(frozen=True)
@@ -349,6 +357,7 @@ MESSAGES: Mapping[int, type[Message]] = {
         Error,
         Ping,
         Pong,
+        Populated,
     )
 }
 

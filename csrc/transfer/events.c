@@ -80,6 +80,20 @@ int events_blob(struct event_queue *queue, enum pmig_frame_type type,
 	return rc;
 }
 
+int events_populated(struct event_queue *queue, struct pmig_error *err)
+{
+	const struct pmig_event event = {
+		.struct_size = sizeof(event),
+		.kind = PMIG_EVENT_POPULATED,
+	};
+	int rc;
+
+	pthread_mutex_lock(&queue->lock);
+	rc = append(queue, &event, err);
+	pthread_mutex_unlock(&queue->lock);
+	return rc;
+}
+
 int events_enter(struct event_queue *queue, uint64_t epoch, uint32_t kind,
 		 struct pmig_error *err)
 {

@@ -68,6 +68,9 @@ void events_fail(struct event_queue *queue, const struct pmig_error *failure);
 int events_blob(struct event_queue *queue, enum pmig_frame_type type,
 		uint8_t *data, uint64_t size_bytes, struct pmig_error *err);
 
+/* The announced memory is allocated. Waits for room. */
+int events_populated(struct event_queue *queue, struct pmig_error *err);
+
 /* Wait until epoch - 1 is complete everywhere; the kinds must agree. */
 int events_enter(struct event_queue *queue, uint64_t epoch, uint32_t kind,
 		 struct pmig_error *err);

@@ -32,17 +32,20 @@ static void *prefault_main(void *arg)
 
 	for (uint32_t i = 0; i < prefault->n_ranges; i++)
 		if (!populate_range(prefault, &prefault->ranges[i]))
-			break;
+			return NULL;
+	/* fails only when the receiver has failed and nobody listens */
+	events_populated(prefault->events, NULL);
 	return NULL;
 }
 
 int prefault_start(struct prefault *prefault, const struct pmig_memory *memory,
-		   struct block_range *ranges, uint32_t n_ranges,
-		   struct pmig_error *err)
+		   struct event_queue *events, struct block_range *ranges,
+		   uint32_t n_ranges, struct pmig_error *err)
 {
 	int rc;
 
 	prefault->memory = memory;
+	prefault->events = events;
 	prefault->ranges = ranges;
 	prefault->n_ranges = n_ranges;
 	rc = pmig_thread_start(&prefault->thread, "prefault", 0, prefault_main,

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 
 #include "memory/memory.h"
+#include "transfer/events.h"
 
 enum {
 	PREFAULT_STEP_BLOCKS = 32, /* 8 MiB */
@@ -30,6 +31,7 @@ struct block_range {
 /**
  * struct prefault - see above
  * @memory:	borrowed
+ * @events:	borrowed; told when all is allocated
  * @thread:	its thread, when @started
  * @ranges:	what to allocate, ascending; owned
  * @n_ranges:	how many
@@ -39,6 +41,7 @@ struct block_range {
  */
 struct prefault {
 	const struct pmig_memory *memory;
+	struct event_queue *events;
 	pthread_t thread;
 	bool started;
 	struct block_range *ranges;
@@ -49,8 +52,8 @@ struct prefault {
 
 /* Start on ranges, which are taken over. Once for each receiver. */
 int prefault_start(struct prefault *prefault, const struct pmig_memory *memory,
-		   struct block_range *ranges, uint32_t n_ranges,
-		   struct pmig_error *err);
+		   struct event_queue *events, struct block_range *ranges,
+		   uint32_t n_ranges, struct pmig_error *err);
 
 /* Pages have come for block. */
 void prefault_note(struct prefault *prefault, uint64_t block);

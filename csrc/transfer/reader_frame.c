@@ -191,8 +191,8 @@ static int on_ranges(struct reader *reader, struct pmig_error *err)
 		free(blocks);
 		return rc;
 	}
-	return prefault_start(&receiver->prefault, receiver->memory, blocks, n,
-			      err);
+	return prefault_start(&receiver->prefault, receiver->memory,
+			      &receiver->events, blocks, n, err);
 }
 
 /* A file can be asked whether anything follows its end; a socket cannot. */

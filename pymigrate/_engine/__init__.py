@@ -13,7 +13,14 @@ from pymigrate._engine.channel import Channel
 from pymigrate._engine.dirty import DirtyFlags, DirtyTracker, KvmSlot, TrackerKind, View
 from pymigrate._engine.memory import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, Memory, Region
 from pymigrate._engine.native import Handle, check, ffi, lib, new_error
-from pymigrate._engine.receiver import BlobEvent, EndEvent, EpochEvent, Event, Receiver
+from pymigrate._engine.receiver import (
+    BlobEvent,
+    EndEvent,
+    EpochEvent,
+    Event,
+    PopulatedEvent,
+    Receiver,
+)
 from pymigrate._engine.sender import EpochKind, FrameType, Progress, RoundStats, Sender
 from pymigrate._engine.state import StateItem, StateList
 
@@ -33,6 +40,7 @@ __all__ = [
     "Handle",
     "KvmSlot",
     "Memory",
+    "PopulatedEvent",
     "Progress",
     "Receiver",
     "Region",

@@ -12,7 +12,7 @@ from pymigrate._engine.memory import Memory
 from pymigrate._engine.native import Handle, check, ffi, lib, new_error
 from pymigrate._engine.sender import EpochKind, FrameType
 
-__all__ = ["BlobEvent", "EndEvent", "EpochEvent", "Event", "Receiver"]
+__all__ = ["BlobEvent", "EndEvent", "EpochEvent", "Event", "PopulatedEvent", "Receiver"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,12 @@ class EndEvent:
     """Orderly end on every channel."""
 
 
-Event = BlobEvent | EpochEvent | EndEvent
+@dataclass(frozen=True)
+class PopulatedEvent:
+    """The memory that the sender announced is allocated."""
+
+
+Event = BlobEvent | EpochEvent | EndEvent | PopulatedEvent
 
 
 class Receiver(Handle):
@@ -88,6 +93,8 @@ def _event(event: Any) -> Event | None:
         return None
     if event.kind == lib.PMIG_EVENT_END:
         return EndEvent()
+    if event.kind == lib.PMIG_EVENT_POPULATED:
+        return PopulatedEvent()
     if event.kind == lib.PMIG_EVENT_BLOB:
         data = bytes(ffi.buffer(event.data, event.size_bytes)) if event.size_bytes else b""
         return BlobEvent(FrameType(event.frame), data)

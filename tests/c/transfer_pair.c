@@ -103,7 +103,8 @@ void pair_round(struct transfer_pair *pair, enum pmig_epoch_kind kind,
 	do {
 		CHECK_OK(pmig_receiver_wait(pair->receiver, 5000, event, &err),
 			 err);
-	} while (event->kind == PMIG_EVENT_BLOB);
+	} while (event->kind == PMIG_EVENT_BLOB ||
+		 event->kind == PMIG_EVENT_POPULATED);
 	CHECK_EQ(event->kind, PMIG_EVENT_EPOCH);
 	CHECK_EQ(event->epoch, round->epoch);
 	CHECK_EQ(event->epoch_kind, kind);
