@@ -262,6 +262,12 @@ enum pmig_dirty_flags {
 	/* behave as a kernel without the newer interface would (for tests) */
 	PMIG_DIRTY_NO_MANUAL_PROTECT = 1, /* KVM log: plain GET */
 	PMIG_DIRTY_NO_ASYNC_WP = 2,	  /* userfaultfd: handler thread */
+	/*
+	 * KVM ring: no thread that empties rings in time. Harvests and full
+	 * rings do; a backend that overflows its rings then counts more pages
+	 * as written than were.
+	 */
+	PMIG_DIRTY_NO_REAPER = 4,
 };
 
 /*

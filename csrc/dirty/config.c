@@ -9,7 +9,8 @@
 enum {
 	MAX_SLOTS = 65536,
 	MAX_VCPUS = 65536,
-	KNOWN_FLAGS = PMIG_DIRTY_NO_MANUAL_PROTECT | PMIG_DIRTY_NO_ASYNC_WP,
+	KNOWN_FLAGS = PMIG_DIRTY_NO_MANUAL_PROTECT | PMIG_DIRTY_NO_ASYNC_WP |
+		      PMIG_DIRTY_NO_REAPER,
 };
 
 static int check_slot(const struct pmig_memory *memory,

@@ -59,15 +59,23 @@ static void *reaper_main(void *arg)
 int kvm_reaper_start(struct pmig_dirty *dirty, struct pmig_error *err)
 {
 	struct kvm_rings *r = dirty->impl;
+	int rc;
 
-	return pmig_thread_start(&r->reaper, "kvm-ring", 0, reaper_main, dirty,
-				 err);
+	if (dirty->config.flags & PMIG_DIRTY_NO_REAPER)
+		return 0;
+	rc = pmig_thread_start(&r->reaper, "kvm-ring", 0, reaper_main, dirty,
+			       err);
+	r->has_reaper = rc == 0;
+	return rc;
 }
 
 void kvm_reaper_stop(struct kvm_rings *r)
 {
 	eventfd_t value;
 
+	if (!r->has_reaper)
+		return;
+	r->has_reaper = false;
 	eventfd_write(r->stop_fd, 1);
 	pthread_join(r->reaper, NULL);
 	eventfd_read(r->stop_fd, &value);

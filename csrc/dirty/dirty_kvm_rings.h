@@ -33,7 +33,7 @@
 /**
  * struct kvm_rings - state of this tracker
  * @slots:	what is logged
- * @reaper:	the thread, while started
+ * @reaper:	the thread, while @has_reaper
  * @stop_fd:	eventfd that ends it
  * @lock:	over all that follows
  * @n:		number of rings
@@ -45,6 +45,7 @@
 struct kvm_rings {
 	struct kvm_slots slots;
 	pthread_t reaper;
+	bool has_reaper;
 	int stop_fd;
 	pthread_mutex_t lock;
 	uint32_t n;

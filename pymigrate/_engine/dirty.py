@@ -40,11 +40,12 @@ _KINDS = {code: kind for kind, code in _CODES.items()}
 
 
 class DirtyFlags(IntFlag):
-    """Behave as a kernel without the newer interface would (for tests)."""
+    """Do without a newer interface of the kernel, or without a thread."""
 
     NONE = 0
     NO_MANUAL_PROTECT = lib.PMIG_DIRTY_NO_MANUAL_PROTECT
     NO_ASYNC_WP = lib.PMIG_DIRTY_NO_ASYNC_WP
+    NO_REAPER = lib.PMIG_DIRTY_NO_REAPER
 
 
 @dataclass(frozen=True)
