@@ -109,7 +109,7 @@ def missing() -> str | None:
     if find_kernel() is None:
         return "a Debian kernel with its modules (Debian: linux-image-amd64)"
     if find_vng() is None:
-        return "vng (PyPI: virtme-ng)"
+        return "vng (pip install virtme-ng)"
     return None
 
 
