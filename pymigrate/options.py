@@ -57,7 +57,7 @@ class Options:
     handshake_timeout_ms: int = 30_000
     peer_timeout_ms: int = 10_000
     stall_timeout_ms: int = 30_000
-    head_start_ms: int = 1_000
+    head_start_ms: int = 5_000
     rehearsal_timeout_ms: int = 30_000
     prepare_timeout_ms: int = 30_000
     verify_timeout_ms: int = 30_000
