@@ -5,10 +5,6 @@
 #include "page/hash.h"
 #include "transfer/sender.h"
 
-enum {
-	CACHE_LINE_BYTES = 64
-};
-
 /**
  * struct chunk - the blocks that are looked at together
  * @first_block: number of the first
@@ -106,22 +102,6 @@ static int push_draft(struct draft *draft, struct send_worker *worker,
 				 err);
 }
 
-/*
- * Bring the next page on its way while this one is hashed. The processor does
- * not do so by itself, since pages that follow each other in the guest need
- * not do so in the host; waiting for them was half of the cost of hashing.
- */
-static void prefetch_next(const struct pmig_block *block, uint64_t pages)
-{
-	const uint8_t *page;
-
-	if (!pages)
-		return;
-	page = block->hva + (size_t)__builtin_ctzll(pages) * PMIG_PAGE_BYTES;
-	for (size_t at = 0; at < PMIG_PAGE_BYTES; at += CACHE_LINE_BYTES)
-		__builtin_prefetch(page + at, 0, 2);
-}
-
 /* Send the pages of mask; those not in present are zero and not read. */
 static int send_block(struct send_worker *worker, uint64_t number,
 		      uint64_t mask, uint64_t present, struct pmig_error *err)
@@ -142,7 +122,6 @@ static int send_block(struct send_worker *worker, uint64_t number,
 	for (uint64_t left = mask; left; left &= left - 1) {
 		unsigned int page = (unsigned int)__builtin_ctzll(left);
 
-		prefetch_next(&block, left & (left - 1) & present);
 		add_page(&draft, worker, &block, page, region,
 			 !(present >> page & 1));
 	}
