@@ -77,7 +77,7 @@ enum {
 	PMIG_VERSION_MINOR = 1,
 	PMIG_VERSION_PATCH = 0,
 	PMIG_STREAM_VERSION_MAJOR = 1,
-	PMIG_STREAM_VERSION_MINOR = 0,
+	PMIG_STREAM_VERSION_MINOR = 1,
 };
 
 /* Version of the library at run time, "0.1.0". Static string; any thread. */
@@ -395,14 +395,70 @@ enum pmig_epoch_kind {
 	PMIG_EPOCH_SEALED = 2, /* coherent: the machine at one instant */
 };
 
+/* How the contents of a page travel; docs/stream-format.md, PAGES. */
 enum pmig_encoding {
 	PMIG_ENCODING_RAW = 0,
+	PMIG_ENCODING_UNCHANGED = 1, /* dirty, but as the receiver has it */
+	PMIG_ENCODING_DELTA = 2,     /* the 64-byte lines that changed */
+	PMIG_ENCODING_COPY = 3,	     /* as another page of this epoch */
+	PMIG_ENCODING_LZ4 = 4,
+	PMIG_ENCODING_ZSTD = 5,
 	PMIG_ENCODINGS = 16, /* size of the per-encoding counters */
+};
+
+enum {
+	/* bit e: encoding e; all that this library writes and reads */
+	PMIG_ENCODINGS_ALL = 63,
+};
+
+/* Pages of one block. */
+struct pmig_block_pages {
+	uint64_t block;
+	uint64_t pages; /* bit p: page p */
 };
 
 /* ---- sender ----------------------------------------------------------- */
 
 struct pmig_sender;
+
+enum pmig_compression {
+	/* by the cost model: what brings pages across soonest */
+	PMIG_COMPRESSION_AUTO = 0,
+	PMIG_COMPRESSION_NONE = 1,
+	PMIG_COMPRESSION_LZ4 = 2,
+	PMIG_COMPRESSION_ZSTD = 3,
+};
+
+/* For what may be used, must be used, or is decided by measurement. */
+enum pmig_choice {
+	PMIG_CHOICE_AUTO = 0,
+	PMIG_CHOICE_OFF = 1,
+	PMIG_CHOICE_ON = 2,
+};
+
+/* What may be changed while a sender runs. All zero is the default. */
+struct pmig_tuning {
+	uint32_t struct_size;
+	uint32_t compression; /* enum pmig_compression */
+	/*
+	 * zstd: -50 to 19, 0 is the model's choice (AUTO) or 1; lz4: the
+	 * acceleration, 0 to 64, 0 is 1. With AUTO it must be 0.
+	 */
+	int32_t level;
+	uint32_t delta;		  /* enum pmig_choice */
+	uint32_t zero_copy;	  /* enum pmig_choice: MSG_ZEROCOPY */
+	uint32_t active_channels; /* 0: as many as help */
+	/* of all channels together, frame heads included; 0: no limit */
+	uint64_t bandwidth_limit_bytes_per_s;
+};
+
+enum pmig_sender_flags {
+	/*
+	 * Nobody answers (a file): encodings that rest on what the receiver
+	 * already has are not used, because it could not ask again.
+	 */
+	PMIG_SENDER_ONE_WAY = 1,
+};
 
 struct pmig_sender_config {
 	uint32_t struct_size;
@@ -411,7 +467,14 @@ struct pmig_sender_config {
 	uint8_t session_id[16];
 	/* no byte moved on a channel for this long is -ETIMEDOUT; 0: 30 s */
 	uint32_t stall_timeout_ms;
-	uint32_t flags; /* 0 */
+	uint32_t flags;	    /* enum pmig_sender_flags */
+	uint32_t encodings; /* bit e: the receiver reads encoding e */
+	uint32_t n_cpus;
+	/* processors for the worker threads, or NULL: wherever they may run */
+	const uint32_t *cpus;
+	const struct pmig_tuning *tuning; /* NULL: all zero */
+	/* for fingerprints of sent pages; 0: a sixteenth of guest memory */
+	uint64_t delta_memory_bytes;
 };
 
 /* What one round did. Counters are of this round only. */
@@ -429,6 +492,14 @@ struct pmig_round {
 	uint64_t digest; /* of the epoch, as in docs/stream-format.md */
 	uint64_t pages_by_encoding[16];
 	uint64_t bytes_by_encoding[16];
+	uint32_t active_channels; /* at the end of the round */
+	uint32_t compression;	  /* likewise; enum pmig_compression */
+	int32_t level;		  /* likewise */
+	uint32_t zero_copy;	  /* likewise; 1 when in use */
+	uint64_t link_bytes_per_s; /* as measured; 0: it was never the limit */
+	uint64_t encode_ns;	   /* CPU time of all workers */
+	uint64_t blocked_ns;	   /* waiting for channels, all workers */
+	uint64_t delta_memory_bytes; /* fingerprints held */
 };
 
 /* Live figures of a running round; read at any time. */
@@ -471,6 +542,22 @@ int pmig_sender_put(struct pmig_sender *sender, enum pmig_frame_type type,
 int pmig_sender_round(struct pmig_sender *sender, enum pmig_epoch_kind kind,
 		      struct pmig_round *round, struct pmig_error *err);
 
+/*
+ * The receiver could not build these pages from what it has (EPOCH event,
+ * pmig_receiver_stale()): they are pending again, and go out by an encoding
+ * that rests on nothing. Between rounds. -EINVAL outside memory.
+ */
+int pmig_sender_resend(struct pmig_sender *sender,
+		       const struct pmig_block_pages *list, uint32_t n,
+		       struct pmig_error *err);
+
+/*
+ * Change the tuning; in effect from the next block on. -EINVAL with the
+ * member that is wrong. Any thread.
+ */
+int pmig_sender_tune(struct pmig_sender *sender,
+		     const struct pmig_tuning *tuning, struct pmig_error *err);
+
 /* Write the end frame on every channel. */
 int pmig_sender_end(struct pmig_sender *sender, struct pmig_error *err);
 
@@ -500,6 +587,10 @@ struct pmig_receiver_config {
 	uint8_t session_id[16];	   /* expected; all zero accepts any */
 	uint32_t stall_timeout_ms; /* within a frame; 0: 30 s */
 	uint32_t flags;		   /* enum pmig_receiver_flags */
+	uint32_t reserved;
+	uint32_t n_cpus;
+	/* processors for the reader threads, or NULL: wherever they may run */
+	const uint32_t *cpus;
 };
 
 enum pmig_event_kind {
@@ -530,6 +621,12 @@ struct pmig_event {
 	 * arrived yet. Always 0 in a sealed epoch, or the wait fails.
 	 */
 	uint64_t suspect_pages;
+	/*
+	 * EPOCH: pages that could not be built from what is here and have to
+	 * be asked for, see pmig_receiver_stale(). The machine is complete
+	 * after a sealed epoch without any.
+	 */
+	uint64_t stale_pages;
 	const uint8_t *data; /* BLOB: valid until the next wait or free */
 	uint64_t size_bytes;
 };
@@ -551,6 +648,14 @@ int pmig_receiver_new(const struct pmig_memory *memory,
  */
 int pmig_receiver_wait(struct pmig_receiver *receiver, int timeout_ms,
 		       struct pmig_event *event, struct pmig_error *err);
+
+/*
+ * After an EPOCH event with stale_pages: the blocks they lie in, ascending,
+ * at most capacity of them; to be given to pmig_sender_resend() at the
+ * source before it begins the next epoch. Returns how many were written.
+ */
+uint32_t pmig_receiver_stale(const struct pmig_receiver *receiver,
+			     struct pmig_block_pages *list, uint32_t capacity);
 
 /* Make a running or later wait fail with -ECANCELED. Any thread. */
 void pmig_receiver_cancel(struct pmig_receiver *receiver);

@@ -94,7 +94,8 @@ struct wire_entry {
 	uint64_t hash;
 	uint32_t stored_bytes;
 	uint8_t encoding;
-	uint8_t reserved[3];
+	uint8_t span; /* pages of the group, in its first entry */
+	uint8_t reserved[2];
 };
 static_assert(sizeof(struct wire_entry) == 16, "entry of PAGES");
 
