@@ -492,10 +492,10 @@ struct pmig_round {
 	uint64_t digest; /* of the epoch, as in docs/stream-format.md */
 	uint64_t pages_by_encoding[16];
 	uint64_t bytes_by_encoding[16];
-	uint32_t active_channels; /* at the end of the round */
-	uint32_t compression;	  /* likewise; enum pmig_compression */
-	int32_t level;		  /* likewise */
-	uint32_t zero_copy;	  /* likewise; 1 when in use */
+	uint32_t active_channels;  /* at the end of the round */
+	uint32_t compression;	   /* likewise; enum pmig_compression */
+	int32_t level;		   /* likewise */
+	uint32_t zero_copy;	   /* likewise; 1 when in use */
 	uint64_t link_bytes_per_s; /* as measured; 0: it was never the limit */
 	uint64_t encode_ns;	   /* CPU time of all workers */
 	uint64_t blocked_ns;	   /* waiting for channels, all workers */

@@ -233,6 +233,12 @@ void dirty_armed_locked(struct pmig_dirty *dirty, const struct pmig_span *span);
 /* Wait until whoever holds a unit lock now has released it. */
 void dirty_pass_locks(struct pmig_dirty *dirty);
 
+/*
+ * view.c: pages of a block are pending in this view again, though nothing
+ * wrote them. They need no re-arming that is not due anyway.
+ */
+void view_pend(struct pmig_view *view, uint64_t block, uint64_t bits);
+
 /* fill.c: every page of memory, one word per block. */
 void dirty_fill(const struct pmig_memory *memory, uint64_t *words);
 

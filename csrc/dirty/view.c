@@ -131,6 +131,11 @@ void pmig_view_peek(const struct pmig_view *view, uint64_t first_block,
 	}
 }
 
+void view_pend(struct pmig_view *view, uint64_t block, uint64_t bits)
+{
+	pmig_bits_or(&view->pending[block], bits);
+}
+
 void pmig_view_commit(struct pmig_view *view)
 {
 	for (uint64_t i = 0; i < view->dirty->memory->n_blocks; i++)

@@ -156,7 +156,7 @@ static int check_entry(const struct frame *frame,
 				 entry->encoding);
 	if (entry->stored_bytes != PMIG_PAGE_BYTES)
 		return bad_field(frame, "a raw page is not 4096 bytes", err);
-	if (entry->reserved[0] || entry->reserved[1] || entry->reserved[2])
+	if (entry->span || entry->reserved[0] || entry->reserved[1])
 		return bad_field(frame, "a reserved field is set", err);
 	return 0;
 }

@@ -63,8 +63,10 @@ static int allocate_bitmaps(struct pmig_receiver *receiver)
 
 	receiver->written = calloc(n, sizeof(*receiver->written));
 	receiver->suspect = calloc(n, sizeof(*receiver->suspect));
+	receiver->stale = calloc(n, sizeof(*receiver->stale));
 	receiver->seen = calloc(n, sizeof(*receiver->seen));
-	if (!receiver->written || !receiver->suspect || !receiver->seen)
+	if (!receiver->written || !receiver->suspect || !receiver->stale ||
+	    !receiver->seen)
 		return -ENOMEM;
 	return 0;
 }
@@ -129,6 +131,21 @@ int pmig_receiver_wait(struct pmig_receiver *receiver, int timeout_ms,
 	return rc;
 }
 
+uint32_t pmig_receiver_stale(const struct pmig_receiver *receiver,
+			     struct pmig_block_pages *list, uint32_t capacity)
+{
+	uint32_t n = 0;
+
+	for (uint64_t i = 0; i < receiver->memory->n_blocks; i++) {
+		if (!receiver->stale[i])
+			continue;
+		if (n == capacity)
+			break;
+		list[n++] = (struct pmig_block_pages){i, receiver->stale[i]};
+	}
+	return n;
+}
+
 void pmig_receiver_cancel(struct pmig_receiver *receiver)
 {
 	struct pmig_error cancelled;
@@ -162,6 +179,7 @@ void pmig_receiver_free(struct pmig_receiver *receiver)
 		close(receiver->cancel_fd);
 	free(receiver->blob);
 	free(receiver->seen);
+	free(receiver->stale);
 	free(receiver->suspect);
 	free(receiver->written);
 	free(receiver->readers);

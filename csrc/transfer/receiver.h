@@ -85,6 +85,7 @@ struct reader {
  * @session_id:	expected; all zero accepts any
  * @written:	per block, pages that hold something other than zero
  * @suspect:	per block, pages whose bytes did not match their hash
+ * @stale:	per block, pages that could not be built from what is here
  * @seen:	per block, the epoch that described it last
  * @events:	queue to the caller
  * @prefault:	allocates ahead
@@ -98,6 +99,7 @@ struct pmig_receiver {
 	uint8_t session_id[PMIG_SESSION_ID_BYTES];
 	uint64_t *written;
 	uint64_t *suspect;
+	uint64_t *stale;
 	uint64_t *seen;
 	struct event_queue events;
 	struct prefault prefault;

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/thread.h"
+#include "dirty/dirty.h"
 #include "page/hash.h"
 #include "transfer/hint.h"
 
@@ -133,6 +134,33 @@ int pmig_sender_round(struct pmig_sender *sender, enum pmig_epoch_kind kind,
 	total.duration_ns = pmig_now_ns() - begin_ns;
 	*round = total;
 	return check_alive(sender, err);
+}
+
+int pmig_sender_resend(struct pmig_sender *sender,
+		       const struct pmig_block_pages *list, uint32_t n,
+		       struct pmig_error *err)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		struct pmig_block block;
+
+		if (!pmig_memory_locate(sender->memory, list[i].block,
+					&block) ||
+		    list[i].pages & ~block.valid)
+			return pmig_fail(err, -EINVAL,
+					 "pages to send again lie outside "
+					 "guest memory");
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		sender->independent[list[i].block] |= list[i].pages;
+		view_pend(sender->view, list[i].block, list[i].pages);
+	}
+	return 0;
+}
+
+int pmig_sender_tune(struct pmig_sender *sender,
+		     const struct pmig_tuning *tuning, struct pmig_error *err)
+{
+	return tuning_set(&sender->tuning, tuning, sender->n_workers, err);
 }
 
 int pmig_sender_end(struct pmig_sender *sender, struct pmig_error *err)

@@ -36,6 +36,7 @@
 #include <stdatomic.h>
 
 #include "transfer/outbox.h"
+#include "transfer/tuning.h"
 
 enum {
 	/*
@@ -82,6 +83,8 @@ struct send_worker {
  * @cancel_fd:	eventfd, readable once the sender is cancelled or failed
  * @epoch:	number of the running or last epoch
  * @state_digest: what STATE frames since the last epoch add to its digest
+ * @tuning:	what may change at any time
+ * @independent: per block, pages whose next version must rest on nothing
  * @lock:	guards the members below
  * @wake:	a new round, or @stopping
  * @idle:	@n_busy became 0
@@ -99,6 +102,8 @@ struct pmig_sender {
 	int cancel_fd;
 	_Atomic uint64_t epoch;
 	uint64_t state_digest;
+	struct tuning tuning;
+	uint64_t *independent;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	pthread_cond_t idle;

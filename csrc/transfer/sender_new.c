@@ -24,7 +24,9 @@ static int check_config(const struct pmig_sender_config *config,
 		return pmig_fail(err, -EINVAL,
 				 "%u channels, 1 to %d are possible",
 				 config->n_channels, PMIG_MAX_CHANNELS);
-	if (config->stall_timeout_ms > INT32_MAX || config->flags)
+	if (config->stall_timeout_ms > INT32_MAX ||
+	    (config->flags & ~(uint32_t)PMIG_SENDER_ONE_WAY) ||
+	    (config->encodings & ~(uint32_t)PMIG_ENCODINGS_ALL))
 		return pmig_fail(err, -EINVAL,
 				 "pmig_sender_config: value out of range");
 	return 0;
@@ -97,7 +99,9 @@ static struct pmig_sender *allocate(const struct pmig_memory *memory,
 	sender->memory = memory;
 	sender->view = view;
 	sender->n_workers = n_channels;
-	if (!sender->workers || sender->cancel_fd < 0) {
+	sender->independent =
+		calloc(memory->n_blocks, sizeof(*sender->independent));
+	if (!sender->workers || !sender->independent || sender->cancel_fd < 0) {
 		sender->n_workers = 0;
 		pmig_sender_free(sender);
 		return NULL;
@@ -118,6 +122,8 @@ int pmig_sender_new(const struct pmig_memory *memory, struct pmig_view *view,
 	if (!sender)
 		return pmig_fail(err, -ENOMEM,
 				 "no memory or descriptor for a sender");
+	rc = tuning_init(&sender->tuning, config->tuning, config->n_channels,
+			 err);
 	for (uint32_t i = 0; i < config->n_channels && !rc; i++)
 		rc = start_worker(sender, i, config, err);
 	if (rc) {
@@ -151,6 +157,8 @@ void pmig_sender_free(struct pmig_sender *sender)
 	pthread_cond_destroy(&sender->idle);
 	pthread_cond_destroy(&sender->wake);
 	pthread_mutex_destroy(&sender->lock);
+	tuning_fini(&sender->tuning);
+	free(sender->independent);
 	free(sender->workers);
 	free(sender);
 }
