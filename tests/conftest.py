@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,3 +112,14 @@ def hugepages() -> Iterator[int]:
     yield reserved
     if wanted != before:
         beds.HUGE_PAGES.write_text(str(before))
+
+
+@pytest.fixture
+def nothing_leaks() -> Iterator[None]:
+    """The test leaves as many threads and open files as it found."""
+    threads, files = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
+    yield
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(5)
+    assert set(threading.enumerate()) <= threads
+    assert len(os.listdir("/proc/self/fd")) <= files

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -216,13 +215,19 @@ def test_error_message_ends_the_link(pair: Any) -> None:
         pair[0].receive("a test", 1000, protocol.Ready)
 
 
-def test_last_words_are_read_before_the_end(pair: Any) -> None:
-    pair[1].send(protocol.Refuse(differences=["no"]))
-    pair[1].cut()
-    time.sleep(0.05)
-    assert pair[0].receive("a test", 1000, protocol.Refuse).differences == ["no"]
+def test_last_words_are_read_before_the_end() -> None:
+    near, far = socket.socketpair()
+    lost = threading.Event()
+    here = Link(near, "far", 2000, on_failure=lambda _error: lost.set())
+    there = Link(far, "near", 2000)
+    there.send(protocol.Refuse(differences=["no"]))
+    there.cut()
+    assert lost.wait(5)
+    assert here.receive("a test", 1000, protocol.Refuse).differences == ["no"]
     with pytest.raises(PeerLostError, match="closed the connection"):
-        pair[0].receive("a test", 1000, protocol.Refuse)
+        here.receive("a test", 1000, protocol.Refuse)
+    here.close()
+    there.close()
 
 
 def test_silent_peer_is_lost() -> None:
@@ -245,14 +250,13 @@ def test_peer_that_reads_nothing_is_lost() -> None:
 
 def test_flood_is_refused() -> None:
     near, far = socket.socketpair()
-    link = Link(near, "far", 2000)
+    failed = threading.Event()
+    link = Link(near, "far", 2000, on_failure=lambda _error: failed.set())
     with far:
         for number in range(100):
             head = encode(protocol.Ready())
             far.sendall(_frames.pack(protocol.Ready.TYPE, head, 0, number))
-        deadline = time.monotonic() + 5
-        while link.failure is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        assert failed.wait(5)
         assert "faster than the protocol allows" in str(link.failure)
         link.close()
 
