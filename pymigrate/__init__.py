@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pymigrate.report import ExitCode, Guest, Outcome, Report
     from pymigrate.source import Source, SourceProgress
     from pymigrate.states import DestinationState, SourceState
+    from pymigrate.tuning import Choice, Compression, Tuning
 
 __version__ = "0.1.0"
 
@@ -52,12 +53,15 @@ _HOMES = {
     "pymigrate.report": ("ExitCode", "Guest", "Outcome", "Report"),
     "pymigrate.source": ("Source", "SourceProgress"),
     "pymigrate.states": ("DestinationState", "SourceState"),
+    "pymigrate.tuning": ("Choice", "Compression", "Tuning"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Address",
     "CallableMachine",
+    "Choice",
+    "Compression",
     "Destination",
     "DestinationState",
     "DirtyTracker",
@@ -78,6 +82,7 @@ __all__ = [
     "StateItem",
     "StateList",
     "TrackerKind",
+    "Tuning",
     "__version__",
     "parse_address",
 ]

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from pymigrate._clock import Stopwatch
+from pymigrate._engine import ENCODINGS_ALL, SenderOptions
 from pymigrate._guest import SourceGuest
 from pymigrate._outgoing import Outgoing
 from pymigrate._rounds import Rounds
 from pymigrate._trouble import Trouble
+from pymigrate._tuner import Tuner
 from pymigrate.errors import (
     CancelledError,
     EngineError,
@@ -34,6 +36,7 @@ __all__ = ["Flow"]
 class Flow(ABC):
     """One migration, seen from the source.
 
+    :param n_channels: data connections that it has.
     :ivar may_resume: whether the source may run the guest; cleared at the
         point of no return.
     """
@@ -44,11 +47,13 @@ class Flow(ABC):
         peer: str,
         options: Options,
         table: Mapping[SourceState, frozenset[SourceState]],
+        n_channels: int,
     ) -> None:
         self.machine, self.peer, self.options = machine, peer, options
         self.trouble = Trouble()
         self.track = StateTrack(SourceState.NEW, table, options.on_state)
         self.guest = SourceGuest(machine)
+        self.tuner = Tuner(options, n_channels)
         self.clock = Stopwatch()
         self.session = secrets.token_hex(16)
         self.may_resume = True
@@ -77,6 +82,23 @@ class Flow(ABC):
         """Who has the guest once completed."""
         return Guest.DESTINATION
 
+    def sender_options(
+        self, encodings: int = ENCODINGS_ALL, one_way: bool = False
+    ) -> SenderOptions:
+        """How the sender is made.
+
+        :param encodings: what the receiver reads, bit e: encoding e.
+        :param one_way: nobody answers.
+        """
+        return SenderOptions(
+            stall_timeout_ms=self.options.stall_timeout_ms,
+            encodings=encodings,
+            one_way=one_way,
+            cpus=self.options.cpus,
+            delta_memory_bytes=self.options.delta_memory_bytes or 0,
+            tuning=self.tuner.current,
+        )
+
     def enter(self, state: SourceState) -> None:
         """The next step, unless there is trouble."""
         self.trouble.check()
@@ -87,6 +109,7 @@ class Flow(ABC):
     def run(self) -> Report:
         """Migrate; a failure is a report, an interruption is raised."""
         self.clock = Stopwatch()
+        self.tuner.begin()
         try:
             self._go()
         except Exception as error:
@@ -95,6 +118,7 @@ class Flow(ABC):
             self._end_badly(error)
             raise
         finally:
+            self.tuner.end()
             self._close()
             if self.out is not None:
                 self.out.close()
@@ -153,7 +177,7 @@ class Flow(ABC):
             session=self.session,
             peer=self.peer,
             host=asdict(host_facts()),
-            config=self.options.describe(),
+            config={**self.options.describe(), "tuning": self.tuner.current.to_json()},
             tracker=self.out.facts if self.out is not None else None,
             rounds=rounds,
             rehearsal=self.rehearsal,

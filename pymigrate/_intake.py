@@ -114,7 +114,7 @@ class Intake:
         try:
             channels = [self._stack.enter_context(Channel.from_socket(s)) for s in sockets]
             self._receiver = self._stack.enter_context(
-                Receiver(memory, channels, session, options.stall_timeout_ms)
+                Receiver(memory, channels, session, options.stall_timeout_ms, cpus=options.cpus)
             )
         except BaseException:
             self._stack.close()

@@ -101,7 +101,10 @@ class FileLoader:
         with (
             Channel.from_file(fd) as channel,
             Receiver(
-                machine.memory(), [channel], stall_timeout_ms=self._options.stall_timeout_ms
+                machine.memory(),
+                [channel],
+                stall_timeout_ms=self._options.stall_timeout_ms,
+                cpus=self._options.cpus,
             ) as receiver,
         ):
             state = self._pump(receiver)

@@ -67,7 +67,7 @@ class Migration(Flow):
     """A live migration to a destination that answers."""
 
     def __init__(self, machine: Machine, target: Address | Connector, options: Options) -> None:
-        super().__init__(machine, "", options, SOURCE_TRANSITIONS)
+        super().__init__(machine, "", options, SOURCE_TRANSITIONS, options.n_channels)
         self._dialer = Dialer(target, options, self.session, self.trouble)
         self.peer = self._dialer.peer
         self._link: Link | None = None
@@ -99,7 +99,7 @@ class Migration(Flow):
         self.link.send(
             Describe(
                 description=description,
-                channels=self.options.channels,
+                channels=self.options.n_channels,
                 stream_major=lib.PMIG_STREAM_VERSION_MAJOR,
                 stream_minor=lib.PMIG_STREAM_VERSION_MINOR,
             )
@@ -115,12 +115,13 @@ class Migration(Flow):
 
     def _open_channels(self, out: Outgoing) -> None:
         channels = []
-        for index in range(self.options.channels):
+        for index in range(self.options.n_channels):
             sock = self._dialer.data(index)
             out.own(sock)
             channels.append(Channel.from_socket(sock))
         self.link.receive("opening the data channels", self.options.handshake_timeout_ms, Ready)
-        out.start(channels, bytes.fromhex(self.session), self.options.stall_timeout_ms)
+        out.start(channels, bytes.fromhex(self.session), self.sender_options())
+        self.tuner.attach(out.sender)
         out.sender.hint()
         # Later than this it may still come, and says nothing any more.
         with contextlib.suppress(StepTimeoutError):

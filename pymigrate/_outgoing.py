@@ -7,7 +7,7 @@ import contextlib
 import socket
 from collections.abc import Sequence
 
-from pymigrate._engine import Channel, Memory, Progress, Sender, TrackerKind, View
+from pymigrate._engine import Channel, Memory, Progress, Sender, SenderOptions, TrackerKind, View
 from pymigrate._trouble import Trouble
 from pymigrate.errors import ChannelError, EngineCancelled, EngineError
 from pymigrate.machine import Machine
@@ -41,7 +41,7 @@ class Outgoing:
         assert self._sender is not None, "start() comes first"
         return self._sender
 
-    def start(self, channels: Sequence[Channel], session: bytes, stall_timeout_ms: int) -> None:
+    def start(self, channels: Sequence[Channel], session: bytes, options: SenderOptions) -> None:
         """Begin to track, and make the sender; takes over the channels."""
         for channel in channels:
             self._stack.enter_context(channel)
@@ -49,7 +49,7 @@ class Outgoing:
         self._tracker.start()
         self._view = self._stack.enter_context(View(self._tracker))
         self._sender = self._stack.enter_context(
-            Sender(self.memory, self._view, channels, session, stall_timeout_ms)
+            Sender(self.memory, self._view, channels, session, options)
         )
         self._trouble.on_trouble(lambda _error: self.sender.cancel())
 

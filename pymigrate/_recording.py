@@ -34,7 +34,7 @@ class Recording(Flow):
     """A machine sent to ``file:path`` or ``null:``."""
 
     def __init__(self, machine: Machine, target: Address, options: Options) -> None:
-        super().__init__(machine, str(target), options, FILE_TRANSITIONS)
+        super().__init__(machine, str(target), options, FILE_TRANSITIONS, 1)
         self._target = target
         self._fd = -1
         self._complete = False
@@ -46,7 +46,10 @@ class Recording(Flow):
         self.out = Outgoing(self.machine, self.options.tracker, self.trouble)
         self.enter(SourceState.CONNECTING)
         channel = self._open()
-        self.out.start([channel], bytes.fromhex(self.session), self.options.stall_timeout_ms)
+        # What could not be built from it, nobody could ask for.
+        how = self.sender_options(one_way=True)
+        self.out.start([channel], bytes.fromhex(self.session), how)
+        self.tuner.attach(self.out.sender)
         description = hook("describing the machine", self.machine.describe)
         self.out.sender.put(FrameType.CONFIG, json.dumps(description).encode())
         self.enter(SourceState.PRECOPY)

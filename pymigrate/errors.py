@@ -20,6 +20,7 @@
     ├── NotConvergedError       the guest dirties faster than the link carries
     ├── CancelledError          cancel() was called
     ├── TooLateError            cancel() after the commit
+    ├── NotRunningError         tune() before or after the migration
     └── InDoubtError            commit was sent, its answer never came
 
 Where a migration reports instead of raising (:meth:`Source.migrate`), the
@@ -41,6 +42,7 @@ __all__ = [
     "MachineError",
     "MigrateError",
     "NotConvergedError",
+    "NotRunningError",
     "NotSupportedError",
     "PeerFailedError",
     "PeerLostError",
@@ -138,6 +140,10 @@ class CancelledError(MigrateError):
 
 class TooLateError(MigrateError):
     """Commit was sent: the migration cannot be cancelled any more."""
+
+
+class NotRunningError(MigrateError):
+    """No migration runs that could be tuned."""
 
 
 class InDoubtError(MigrateError):

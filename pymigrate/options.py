@@ -3,23 +3,41 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from enum import Enum
 from typing import Any
 
 from pymigrate._engine import TrackerKind
 from pymigrate.policy import PolicyOptions
 from pymigrate.report import RoundReport
 from pymigrate.states import State
+from pymigrate.tuning import MAX_CHANNELS, Choice, Compression, Tuning
 
 __all__ = ["Options"]
+
+# One connection cannot use two processors, and past these nothing was gained.
+MIN_AUTO_CHANNELS = 2
+MAX_AUTO_CHANNELS = 8
 
 
 @dataclass(frozen=True)
 class Options:
     """Options of either side; each side reads what concerns it.
 
-    :ivar channels: data connections, 1 to 64 (source).
+    :ivar channels: data connections, 1 to 64, all of them in use; None: one
+        for each processor that this process may use, 2 to 8, of which as
+        many are in use as help (source).
+    :ivar compression: of pages that are sent whole, see Tuning (source).
+    :ivar compression_level: likewise (source).
+    :ivar delta: send only the lines that changed (source).
+    :ivar delta_memory_bytes: for the fingerprints that find those lines;
+        None: a 16th of guest memory; 0: none, and no delta (source).
+    :ivar zero_copy: send raw pages without copying them (source).
+    :ivar bandwidth_limit_bytes_per_s: of all connections; None: none (source).
+    :ivar cpus: processors for the threads that move pages; empty: all that
+        this process may use.
     :ivar tracker: how dirty pages are found (source).
     :ivar policy: when to switch over (source).
     :ivar verify: compare every page before the commit (source).
@@ -48,7 +66,14 @@ class Options:
     :ivar on_round: called after every round (source).
     """
 
-    channels: int = 2
+    channels: int | None = None
+    compression: Compression = Compression.AUTO
+    compression_level: int = 0
+    delta: Choice = Choice.AUTO
+    delta_memory_bytes: int | None = None
+    zero_copy: Choice = Choice.AUTO
+    bandwidth_limit_bytes_per_s: int | None = None
+    cpus: tuple[int, ...] = ()
     tracker: TrackerKind = TrackerKind.AUTO
     policy: PolicyOptions = field(default_factory=PolicyOptions)
     verify: bool = False
@@ -69,13 +94,51 @@ class Options:
     on_round: Callable[[RoundReport], None] | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.channels <= 64:
-            raise ValueError(f"channels is {self.channels}, expected 1 to 64")
+        if self.channels is not None and not 1 <= self.channels <= MAX_CHANNELS:
+            raise ValueError(f"channels is {self.channels}, expected 1 to {MAX_CHANNELS}")
         for name, value in vars(self).items():
             if name.endswith("_timeout_ms") and value <= 0:
                 raise ValueError(f"{name} is {value}, expected more than 0")
+        self._check_delta()
+        self._check_cpus()
+        _ = self.tuning  # which checks its members
+
+    def _check_delta(self) -> None:
+        memory = self.delta_memory_bytes
+        if memory is not None and not 0 <= memory < 1 << 63:
+            raise ValueError(f"delta_memory_bytes is {memory}, expected 0 or more")
+        if memory == 0 and self.delta is Choice.ON:
+            raise ValueError("delta is on and has no memory: delta_memory_bytes is 0")
+
+    def _check_cpus(self) -> None:
+        usable = os.sched_getaffinity(0)
+        for cpu in self.cpus:
+            if cpu not in usable:
+                words = ", ".join(str(number) for number in sorted(usable))
+                raise ValueError(f"processor {cpu} is not among those of this process: {words}")
+
+    @property
+    def n_channels(self) -> int:
+        """Data connections to open."""
+        if self.channels is not None:
+            return self.channels
+        cpus = len(self.cpus) or len(os.sched_getaffinity(0))
+        return max(MIN_AUTO_CHANNELS, min(MAX_AUTO_CHANNELS, cpus))
+
+    @property
+    def tuning(self) -> Tuning:
+        """What may be changed while it runs, as it is at the start."""
+        return Tuning(
+            compression=self.compression,
+            compression_level=self.compression_level,
+            delta=Choice.OFF if self.delta_memory_bytes == 0 else self.delta,
+            zero_copy=self.zero_copy,
+            active_channels=self.channels,
+            bandwidth_limit_bytes_per_s=self.bandwidth_limit_bytes_per_s,
+        )
 
     def describe(self) -> dict[str, Any]:
         """JSON-able form, without the hooks."""
         plain = {k: v for k, v in vars(self).items() if not k.startswith("on_")}
-        return {**plain, "tracker": self.tracker.value, "policy": asdict(self.policy)}
+        named = {k: v.value for k, v in plain.items() if isinstance(v, Enum)}
+        return {**plain, **named, "policy": asdict(self.policy), "cpus": list(self.cpus)}

@@ -26,6 +26,7 @@ from pymigrate.machine import Machine
 from pymigrate.options import Options
 from pymigrate.report import Report, RoundReport
 from pymigrate.states import SourceState
+from pymigrate.tuning import Tuning
 
 __all__ = ["Source", "SourceProgress"]
 
@@ -89,6 +90,21 @@ class Source:
         :raises TooLateError: the destination was told to run the guest.
         """
         self._flow.trouble.cancel(CancelledError("the migration was cancelled"))
+
+    def tune(self, tuning: Tuning) -> None:
+        """Change how the running migration sends, from its next block on.
+
+        Any thread.
+
+        :raises NotRunningError: none runs; nothing is changed.
+        :raises ValueError: it does not fit this migration.
+        """
+        self._flow.tuner.tune(tuning)
+
+    @property
+    def tuning(self) -> Tuning:
+        """What is in effect, or was last. Any thread."""
+        return self._flow.tuner.current
 
     def resolve(self, abort: bool = False) -> Report:
         """Ask the destination again, after an outcome of in-doubt.

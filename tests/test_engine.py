@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pymigrate import Compression, Tuning
 from pymigrate._engine import (
     BLOCK_BYTES,
     BlobEvent,
@@ -25,6 +26,7 @@ from pymigrate._engine import (
     Receiver,
     Region,
     Sender,
+    SenderOptions,
     StateItem,
     StateList,
     TrackerKind,
@@ -210,6 +212,26 @@ def test_stream_through_memory(buffer: mmap.mmap, memory: Memory) -> None:
     assert [type(event) for event in events] == [EpochEvent, BlobEvent, EpochEvent, EndEvent]
     assert events[1] == BlobEvent(FrameType.STATE, b"state")
     assert bytes(buffer) == sent
+
+
+def test_sender_resends_and_is_tuned(memory: Memory, buffer: mmap.mmap) -> None:
+    buffer[:4096] = b"x" * 4096
+    options = SenderOptions(tuning=Tuning(compression=Compression.NONE))
+    with DirtyTracker(memory, TrackerKind.MARKED) as tracker, Channel.null() as channel:
+        tracker.start()
+        with View(tracker) as view, Sender(memory, view, [channel], bytes(16), options) as sender:
+            sender.round(EpochKind.FUZZY)
+            view.commit()
+            sender.resend([(0, 1), (1, 1 << 63)])
+            assert view.pending_pages() == 2
+            stats = sender.round(EpochKind.FUZZY)
+            assert (stats.sent_pages, stats.raw_pages, stats.zero_pages) == (2, 1, 1)
+            with pytest.raises(EngineError, match="outside guest memory"):
+                sender.resend([(2, 1)])
+            assert sender.tune(Tuning(compression=Compression.ZSTD, compression_level=19))
+            with pytest.raises(EngineError, match="there are 1 channels"):
+                sender.tune(Tuning(active_channels=2))
+        assert not sender.tune(Tuning())
 
 
 def test_cut_stream_is_an_error(memory: Memory) -> None:

@@ -21,12 +21,22 @@ from pymigrate._engine.receiver import (
     PopulatedEvent,
     Receiver,
 )
-from pymigrate._engine.sender import EpochKind, FrameType, Progress, RoundStats, Sender
+from pymigrate._engine.sender import (
+    EpochKind,
+    FrameType,
+    Progress,
+    RoundStats,
+    Sender,
+    SenderOptions,
+)
 from pymigrate._engine.state import StateItem, StateList
+from pymigrate._engine.tuning import ENCODING_NAMES, ENCODINGS_ALL
 
 __all__ = [
     "BLOCK_BYTES",
     "BLOCK_PAGES",
+    "ENCODINGS_ALL",
+    "ENCODING_NAMES",
     "PAGE_BYTES",
     "BlobEvent",
     "Channel",
@@ -46,6 +56,7 @@ __all__ = [
     "Region",
     "RoundStats",
     "Sender",
+    "SenderOptions",
     "StateItem",
     "StateList",
     "TrackerKind",

@@ -25,13 +25,18 @@ class BlobEvent:
 
 @dataclass(frozen=True)
 class EpochEvent:
-    """An epoch is complete on every channel."""
+    """An epoch is complete on every channel.
+
+    :ivar suspect_pages: changed while they were sent; newer ones follow.
+    :ivar stale_pages: could not be built here and have to be asked for.
+    """
 
     epoch: int
     kind: EpochKind
     pages: int
     zero_pages: int
     suspect_pages: int
+    stale_pages: int
     wire_bytes: int
     digest: int
 
@@ -53,6 +58,7 @@ class Receiver(Handle):
     """One worker thread for each channel; memory and channels outlive it.
 
     :param fresh: the memory is known to be untouched, do not discard it.
+    :param cpus: processors for the readers; empty: wherever they may run.
     """
 
     def __init__(
@@ -62,9 +68,10 @@ class Receiver(Handle):
         session_id: bytes = bytes(16),
         stall_timeout_ms: int = 0,
         fresh: bool = False,
+        cpus: tuple[int, ...] = (),
     ) -> None:
         self._kept = (memory, tuple(channels))
-        array = channel_array(list(channels))
+        array, numbers = channel_array(list(channels)), ffi.new("uint32_t[]", cpus)
         config = ffi.new("struct pmig_receiver_config *")
         config.struct_size = ffi.sizeof("struct pmig_receiver_config")
         config.n_channels = len(channels)
@@ -72,6 +79,8 @@ class Receiver(Handle):
         config.session_id = list(session_id)
         config.stall_timeout_ms = stall_timeout_ms
         config.flags = lib.PMIG_RECEIVER_FRESH if fresh else 0
+        config.n_cpus = len(cpus)
+        config.cpus = numbers if cpus else ffi.NULL
         out, err = ffi.new("struct pmig_receiver **"), new_error()
         check(lib.pmig_receiver_new(memory.pointer, config, out, err), err)
         super().__init__(out[0], lib.pmig_receiver_free)
@@ -82,6 +91,16 @@ class Receiver(Handle):
         event.struct_size = ffi.sizeof("struct pmig_event")
         check(lib.pmig_receiver_wait(self.pointer, timeout_ms, event, err), err)
         return _event(event)
+
+    def stale(self, event: EpochEvent) -> list[tuple[int, int]]:
+        """What to ask the sender for, before the next wait().
+
+        :returns: blocks, ascending, and the masks of their stale pages.
+        """
+        capacity = min(event.stale_pages, self._kept[0].blocks)
+        out = ffi.new("struct pmig_block_pages[]", max(1, capacity))
+        count = lib.pmig_receiver_stale(self.pointer, out, capacity)
+        return [(out[index].block, out[index].pages) for index in range(count)]
 
     def cancel(self) -> None:
         """Make a running or later wait raise EngineCancelled; any thread."""
@@ -104,6 +123,7 @@ def _event(event: Any) -> Event | None:
         pages=event.pages,
         zero_pages=event.zero_pages,
         suspect_pages=event.suspect_pages,
+        stale_pages=event.stale_pages,
         wire_bytes=event.wire_bytes,
         digest=event.digest,
     )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -12,8 +12,10 @@ from pymigrate._engine.channel import Channel, channel_array
 from pymigrate._engine.dirty import View
 from pymigrate._engine.memory import Memory
 from pymigrate._engine.native import Handle, check, ffi, lib, new_error
+from pymigrate._engine.tuning import COMPRESSIONS, ENCODINGS_ALL, new_tuning
+from pymigrate.tuning import Compression, Tuning
 
-__all__ = ["EpochKind", "FrameType", "Progress", "RoundStats", "Sender"]
+__all__ = ["EpochKind", "FrameType", "Progress", "RoundStats", "Sender", "SenderOptions"]
 
 
 class EpochKind(IntEnum):
@@ -30,7 +32,13 @@ class FrameType(IntEnum):
 
 @dataclass(frozen=True)
 class RoundStats:
-    """What one round did; as ``struct pmig_round``."""
+    """What one round did; as ``struct pmig_round``.
+
+    :ivar pages_by_encoding: by number of the encoding, and likewise bytes.
+    :ivar link_bytes_per_s: as measured; 0: it was never the limit.
+    :ivar encode_ns: CPU time of all workers.
+    :ivar blocked_ns: of all workers, waiting for channels.
+    """
 
     epoch: int
     kind: EpochKind
@@ -38,13 +46,24 @@ class RoundStats:
     sent_pages: int
     zero_pages: int
     hole_pages: int
-    raw_pages: int
     wire_bytes: int
     duration_ns: int
     harvest_ns: int
     digest: int
     pages_by_encoding: tuple[int, ...]
     bytes_by_encoding: tuple[int, ...]
+    active_channels: int
+    compression: Compression
+    level: int
+    zero_copy: bool
+    link_bytes_per_s: int
+    encode_ns: int
+    blocked_ns: int
+    delta_memory_bytes: int
+
+    @property
+    def raw_pages(self) -> int:
+        return self.pages_by_encoding[int(lib.PMIG_ENCODING_RAW)]
 
 
 @dataclass(frozen=True)
@@ -58,6 +77,25 @@ class Progress:
     blocks_total: int
 
 
+@dataclass(frozen=True)
+class SenderOptions:
+    """What a sender is made with.
+
+    :ivar stall_timeout_ms: no byte moved on a channel; 0: 30 s.
+    :ivar encodings: bit e: the receiver reads encoding e.
+    :ivar one_way: nobody answers, so nothing can be asked for again.
+    :ivar cpus: processors for the workers; empty: wherever they may run.
+    :ivar delta_memory_bytes: for fingerprints; 0: a 16th of guest memory.
+    """
+
+    stall_timeout_ms: int = 0
+    encodings: int = ENCODINGS_ALL
+    one_way: bool = False
+    cpus: tuple[int, ...] = ()
+    delta_memory_bytes: int = 0
+    tuning: Tuning = field(default_factory=Tuning)
+
+
 class Sender(Handle):
     """One worker thread for each channel; memory, view, channels outlive it."""
 
@@ -67,17 +105,25 @@ class Sender(Handle):
         view: View,
         channels: Sequence[Channel],
         session_id: bytes,
-        stall_timeout_ms: int = 0,
+        options: SenderOptions | None = None,
     ) -> None:
         self._kept = (memory, view, tuple(channels))
         self._view = view
-        array = channel_array(list(channels))
+        options = options or SenderOptions()
+        array, cpus = channel_array(list(channels)), ffi.new("uint32_t[]", options.cpus)
+        tuning = new_tuning(options.tuning)
         config = ffi.new("struct pmig_sender_config *")
         config.struct_size = ffi.sizeof("struct pmig_sender_config")
         config.n_channels = len(channels)
         config.channels = array
         config.session_id = list(session_id)
-        config.stall_timeout_ms = stall_timeout_ms
+        config.stall_timeout_ms = options.stall_timeout_ms
+        config.flags = lib.PMIG_SENDER_ONE_WAY if options.one_way else 0
+        config.encodings = options.encodings & ENCODINGS_ALL
+        config.n_cpus = len(options.cpus)
+        config.cpus = cpus if options.cpus else ffi.NULL
+        config.tuning = tuning
+        config.delta_memory_bytes = options.delta_memory_bytes
         out, err = ffi.new("struct pmig_sender **"), new_error()
         check(lib.pmig_sender_new(memory.pointer, view.pointer, config, out, err), err)
         super().__init__(out[0], lib.pmig_sender_free)
@@ -100,6 +146,28 @@ class Sender(Handle):
         self._view.tracker.raise_collected()
         check(code, err)
         return _stats(out)
+
+    def resend(self, stale: Sequence[tuple[int, int]]) -> None:
+        """Send these pages again, by an encoding that rests on nothing.
+
+        :param stale: blocks and the masks of their pages, from the receiver.
+        :raises EngineError: a page lies outside memory.
+        """
+        array, err = ffi.new("struct pmig_block_pages[]", list(stale)), new_error()
+        check(lib.pmig_sender_resend(self.pointer, array, len(stale), err), err)
+
+    def tune(self, tuning: Tuning) -> bool:
+        """Change the tuning, from the next block on; any thread.
+
+        :returns: False once closed.
+        :raises EngineError: a value does not fit this sender.
+        """
+        value, err = new_tuning(tuning), new_error()
+        codes: list[int] = []
+        self._if_open(lambda p: codes.append(lib.pmig_sender_tune(p, value, err)))
+        for code in codes:
+            check(code, err)
+        return bool(codes)
 
     def end(self) -> None:
         """Write the end frame on every channel."""
@@ -129,7 +197,6 @@ class Sender(Handle):
 
 
 def _stats(out: Any) -> RoundStats:
-    pages = tuple(int(n) for n in out.pages_by_encoding)
     return RoundStats(
         epoch=out.epoch,
         kind=EpochKind(out.kind),
@@ -137,11 +204,18 @@ def _stats(out: Any) -> RoundStats:
         sent_pages=out.sent_pages,
         zero_pages=out.zero_pages,
         hole_pages=out.hole_pages,
-        raw_pages=pages[lib.PMIG_ENCODING_RAW],
         wire_bytes=out.wire_bytes,
         duration_ns=out.duration_ns,
         harvest_ns=out.harvest_ns,
         digest=out.digest,
-        pages_by_encoding=pages,
+        pages_by_encoding=tuple(int(n) for n in out.pages_by_encoding),
         bytes_by_encoding=tuple(int(n) for n in out.bytes_by_encoding),
+        active_channels=out.active_channels,
+        compression=COMPRESSIONS.get(out.compression, Compression.AUTO),
+        level=out.level,
+        zero_copy=bool(out.zero_copy),
+        link_bytes_per_s=out.link_bytes_per_s,
+        encode_ns=out.encode_ns,
+        blocked_ns=out.blocked_ns,
+        delta_memory_bytes=out.delta_memory_bytes,
     )
