@@ -23,15 +23,20 @@ from pymigrate._engine import (
 from pymigrate.errors import EngineError, MigrateError, ProtocolError, StepTimeoutError
 from pymigrate.options import Options
 
-__all__ = ["DataSockets", "Intake", "Sealed"]
+__all__ = ["DataSockets", "Epoch", "Intake"]
 
 
 @dataclass(frozen=True)
-class Sealed:
-    """The sealed epoch is complete; this is the machine's state."""
+class Epoch:
+    """An epoch that has come completely.
 
-    epoch: EpochEvent
-    state: bytes
+    :ivar stale: blocks and masks of the pages to be asked for.
+    :ivar state: of the machine, in a sealed epoch.
+    """
+
+    event: EpochEvent
+    stale: tuple[tuple[int, int], ...]
+    state: bytes = b""
 
 
 class DataSockets:
@@ -89,7 +94,8 @@ class Intake:
 
     :param on_populated: the announced memory is allocated.
     :param on_epoch: a fuzzy epoch is complete.
-    :param on_sealed: the sealed epoch is complete.
+    :param on_sealed: a sealed epoch is complete; it is the last one unless
+        it left stale pages.
     :param on_error: nothing more will come.
     """
 
@@ -101,14 +107,15 @@ class Intake:
         options: Options,
         *,
         on_populated: Callable[[], None],
-        on_epoch: Callable[[EpochEvent], None],
-        on_sealed: Callable[[Sealed], None],
+        on_epoch: Callable[[Epoch], None],
+        on_sealed: Callable[[Epoch], None],
         on_error: Callable[[MigrateError], None],
     ) -> None:
         self._on_populated = on_populated
         self._on_epoch, self._on_sealed, self._on_error = on_epoch, on_sealed, on_error
         self._state: bytes | None = None
-        self._sealed = False
+        self._kind = EpochKind.FUZZY
+        self._complete = False
         self._stack = contextlib.ExitStack()
         self.wire_bytes = 0
         try:
@@ -129,8 +136,8 @@ class Intake:
             while self._take_event():
                 pass
         except MigrateError as error:
-            # After the sealed epoch everything has arrived already.
-            if not self._sealed:
+            # After the last sealed epoch everything has arrived already.
+            if not self._complete:
                 self._on_error(error)
 
     def _take_event(self) -> bool:
@@ -144,21 +151,25 @@ class Intake:
             self.wire_bytes = event.wire_bytes
             self._take_epoch(event)
         elif isinstance(event, EndEvent):
-            if not self._sealed:
-                raise ProtocolError("the stream ended without a sealed epoch")
+            if not self._complete:
+                raise ProtocolError("the stream ended without a sealed epoch that is complete")
             return False
         return True
 
     def _take_epoch(self, event: EpochEvent) -> None:
-        if self._sealed:
+        if self._complete:
             raise ProtocolError("an epoch follows the sealed one")
+        if self._kind is EpochKind.SEALED and event.kind is EpochKind.FUZZY:
+            raise ProtocolError("a fuzzy epoch follows the sealed one")
+        self._kind = event.kind
+        stale = tuple(self._receiver.stale(event)) if event.stale_pages else ()
         if event.kind is EpochKind.FUZZY:
-            self._on_epoch(event)
+            self._on_epoch(Epoch(event, stale))
             return
         if self._state is None:
             raise ProtocolError("the sealed epoch came without state")
-        self._sealed = True
-        self._on_sealed(Sealed(event, self._state))
+        self._complete = not event.stale_pages
+        self._on_sealed(Epoch(event, stale, self._state))
 
     def cancel(self) -> None:
         """End the thread; any thread."""

@@ -113,18 +113,24 @@ class FileLoader:
     def _pump(self, receiver: Receiver) -> bytes:
         """Take in the whole stream; returns the state of its sealed epoch."""
         state: bytes | None = None
-        sealed = False
+        sealed, stale_pages = False, 0
         while True:
             event = receiver.wait()
             if isinstance(event, BlobEvent) and event.frame is Blob.STATE:
                 state = event.data
             elif isinstance(event, EpochEvent):
-                sealed = event.kind is EpochKind.SEALED
+                sealed, stale_pages = event.kind is EpochKind.SEALED, event.stale_pages
                 self.wire_bytes = event.wire_bytes
             elif isinstance(event, EndEvent):
                 break
         if not sealed or state is None:
             raise StreamError(
                 -errno.EBADMSG, f"file:{self._path}: no sealed epoch with state at its end"
+            )
+        if stale_pages:
+            raise StreamError(
+                -errno.EBADMSG,
+                f"file:{self._path}: {stale_pages} pages cannot be built from what it holds: "
+                "it was recorded from a migration, and only its source could complete it",
             )
         return state

@@ -15,6 +15,7 @@ from pymigrate._flow import Flow
 from pymigrate._guest import hook
 from pymigrate._link import Link
 from pymigrate._outgoing import Outgoing
+from pymigrate._preparation import Preparation, resend_stale
 from pymigrate._rehearsal import RehearsalThread, costs_of, shortest
 from pymigrate._resolve import Resolver, Verdict, VerdictKind
 from pymigrate._rounds import Rounds
@@ -25,7 +26,6 @@ from pymigrate.errors import (
     MigrateError,
     NotConvergedError,
     PeerFailedError,
-    ProtocolError,
     RefusedError,
     StepTimeoutError,
     StreamError,
@@ -42,8 +42,6 @@ from pymigrate.protocol import (
     Done,
     EpochAck,
     Populated,
-    Prepare,
-    Prepared,
     Ready,
     Refuse,
     Running,
@@ -73,6 +71,7 @@ class Migration(Flow):
         self._link: Link | None = None
         self._stop = threading.Event()
         self._may_be_prepared = False
+        self._encodings = 0
 
     @property
     def link(self) -> Link:
@@ -111,6 +110,8 @@ class Migration(Flow):
             raise RefusedError(answer.differences)
         assert isinstance(answer, Accept)
         self._dialer.token = answer.token
+        # Raw is understood by everybody.
+        self._encodings = answer.encodings | 1 << lib.PMIG_ENCODING_RAW
         self.link.ping()
 
     def _open_channels(self, out: Outgoing) -> None:
@@ -120,7 +121,7 @@ class Migration(Flow):
             out.own(sock)
             channels.append(Channel.from_socket(sock))
         self.link.receive("opening the data channels", self.options.handshake_timeout_ms, Ready)
-        out.start(channels, bytes.fromhex(self.session), self.sender_options())
+        out.start(channels, bytes.fromhex(self.session), self.sender_options(self._encodings))
         self.tuner.attach(out.sender)
         out.sender.hint()
         # Later than this it may still come, and says nothing any more.
@@ -129,12 +130,13 @@ class Migration(Flow):
 
     # ---- rounds --------------------------------------------------------
 
-    def _acknowledge(self, stats: RoundStats) -> None:
+    def _acknowledge(self, stats: RoundStats) -> int:
+        """:returns: pages that the destination asks for again."""
         step = f"waiting for epoch {stats.epoch} to arrive"
         limit_ms = DRAIN_STALLS * self.options.stall_timeout_ms
         ack = self.link.receive(step, limit_ms, EpochAck)
-        if (ack.epoch, ack.digest) != (stats.epoch, f"{stats.digest:016x}"):
-            raise ProtocolError(f"{step}: {self.peer} has another epoch or digest")
+        assert self.out is not None
+        return resend_stale(self.out, ack, stats, self.link)
 
     def _round(self, rounds: Rounds, disturbed: bool = False) -> None:
         self.trouble.check()
@@ -180,7 +182,7 @@ class Migration(Flow):
             self.predicted_downtime_ms = decision.predicted_downtime_ms
             if decision.action is Action.GIVE_UP:
                 raise NotConvergedError(f"not converged: {decision.reason}")
-            if decision.action is Action.SWITCH and self._switch(blackout, rounds, costs):
+            if decision.action is Action.SWITCH and self._switch(blackout, out, rounds, costs):
                 return
             if costs.fixed_ms > 0.5 * self.options.policy.downtime_limit_ms:
                 # Sending pages does not help: perhaps the times were unlucky.
@@ -192,7 +194,9 @@ class Migration(Flow):
 
     # ---- the switchover ------------------------------------------------
 
-    def _switch(self, blackout: Blackout, rounds: Rounds, costs: SwitchoverCosts) -> bool:
+    def _switch(
+        self, blackout: Blackout, out: Outgoing, rounds: Rounds, costs: SwitchoverCosts
+    ) -> bool:
         """False when pausing was taken back."""
         self.trouble.check()
         timer = blackout.limit(self.options.prepare_timeout_ms)
@@ -201,7 +205,10 @@ class Migration(Flow):
             if captured is None:
                 return False
             watch = Stopwatch()
-            load_ms = self._prepare(captured)
+            self._may_be_prepared = True
+            limit_ms = self.options.prepare_timeout_ms
+            preparation = Preparation(self.link, out, rounds, self.enter, limit_ms)
+            load_ms = preparation.run(captured.stats)
             prepare_ms = watch.elapsed_ms()
         finally:
             timer.cancel()
@@ -213,17 +220,10 @@ class Migration(Flow):
         commit_ms = watch.elapsed_ms()
         self.downtime = _downtime(captured, prepare_ms, load_ms, commit_ms, resume_ms)
         rounds.record_sealed(captured.stats, captured.round_ms)
+        for stats, round_ms in preparation.repairs:
+            rounds.record_sealed(stats, round_ms)
         self._farewell()
         return True
-
-    def _prepare(self, captured: Captured) -> float:
-        """:returns: how long the destination took to load the state, ms."""
-        self.enter(SourceState.PREPARING)
-        self._may_be_prepared = True
-        stats = captured.stats
-        self.link.send(Prepare(epoch=stats.epoch, digest=f"{stats.digest:016x}"))
-        limit_ms = self.options.prepare_timeout_ms
-        return self.link.receive("preparing", limit_ms, Prepared).load_ms
 
     def _verify(self) -> None:
         self.enter(SourceState.VERIFYING)

@@ -24,8 +24,9 @@ from pymigrate.report import RoundReport
 
 __all__ = ["Rounds"]
 
-# Returns once the destination has the whole epoch.
-Acknowledge = Callable[[RoundStats], None]
+# Returns once the destination has the whole epoch: how many of its pages it
+# asks for again.
+Acknowledge = Callable[[RoundStats], int]
 
 
 class Rounds:

@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pymigrate._clock import Stopwatch
-from pymigrate._engine import EpochEvent, lib
+from pymigrate._engine import ENCODINGS_ALL, lib
 from pymigrate._guest import hook
 from pymigrate._handover import Fate, Handover
-from pymigrate._intake import DataSockets, Intake, Sealed
+from pymigrate._intake import DataSockets, Epoch, Intake
 from pymigrate._link import Link
+from pymigrate._stale import pack_stale
 from pymigrate._trouble import Trouble
 from pymigrate._verify import MAX_VERIFY_BLOCKS, hashes_of
 from pymigrate.errors import (
@@ -74,9 +75,9 @@ FAREWELL_MS = 1000
 
 @dataclass(frozen=True)
 class SealedMessage(Message):
-    """Local: the intake has the sealed epoch. Never on the wire."""
+    """Local: the intake has a sealed epoch. Never on the wire."""
 
-    sealed: Sealed | None = field(default=None)
+    epoch: Epoch | None = field(default=None)
 
 
 class Session:
@@ -161,7 +162,9 @@ class Session:
         self.machine = self._build(describe, factory)
         self.track.to(DestinationState.CHANNELS)
         # The source may open its channels as soon as it reads this.
-        self.link.send(Accept(token=self.handover.token, host=asdict(host_facts())))
+        self.link.send(
+            Accept(token=self.handover.token, host=asdict(host_facts()), encodings=ENCODINGS_ALL)
+        )
         self._start_intake(self.machine, self.sockets.wait(describe.channels, limit_ms))
         self.track.to(DestinationState.RECEIVING)
         self.link.send(Ready())
@@ -209,22 +212,25 @@ class Session:
             bytes.fromhex(self.handover.session),
             self._options,
             on_populated=lambda: self.link.send(Populated()),
-            on_epoch=self._on_epoch,
-            on_sealed=lambda sealed: self.link.post(SealedMessage(sealed=sealed)),
+            on_epoch=self._acknowledge,
+            on_sealed=lambda epoch: self.link.post(SealedMessage(epoch=epoch)),
             on_error=self._on_intake_error,
         )
         intake = self._intake
         self.trouble.on_trouble(lambda _error: intake.cancel())
         intake.start()
 
-    def _on_epoch(self, event: EpochEvent) -> None:
+    def _acknowledge(self, epoch: Epoch) -> None:
+        event = epoch.event
         self.link.send(
             EpochAck(
                 epoch=event.epoch,
                 kind=event.kind.name.lower(),
                 pages=event.pages,
                 suspect_pages=event.suspect_pages,
+                stale_pages=event.stale_pages,
                 digest=f"{event.digest:016x}",
+                body=pack_stale(epoch.stale),
             )
         )
 
@@ -235,8 +241,17 @@ class Session:
         self.trouble.report(error)
 
     def _follow(self, machine: Machine) -> None:
-        """Handle events until the sealed epoch is loaded and announced."""
-        sealed: Sealed | None = None
+        """Handle events until the machine is complete, loaded and announced.
+
+        A sealed epoch that leaves stale pages is answered with them, and
+        followed by another one.
+        """
+        while (sealed := self._next_sealed(machine)).event.stale_pages:
+            self._acknowledge(sealed)
+
+    def _next_sealed(self, machine: Machine) -> Epoch:
+        """A sealed epoch and its PREPARE; they come on different connections."""
+        sealed: Epoch | None = None
         prepare: Prepare | None = None
         while sealed is None or prepare is None:
             # Stalls are noticed by the receiver, a lost peer by the heartbeat.
@@ -246,12 +261,22 @@ class Session:
             if isinstance(event, Rehearse):
                 self._rehearse(machine, event.body)
             elif isinstance(event, SealedMessage):
-                sealed = event.sealed
-                self._load(machine, sealed)
+                sealed = self._take_sealed(machine, event.epoch, sealed)
             elif isinstance(event, Prepare):
                 prepare = event
-        if (prepare.epoch, prepare.digest) != (sealed.epoch.epoch, f"{sealed.epoch.digest:016x}"):
+        digest = f"{sealed.event.digest:016x}"
+        if (prepare.epoch, prepare.digest) != (sealed.event.epoch, digest):
             raise ProtocolError("preparing: the sealed epoch is not the one that the source sent")
+        return sealed
+
+    def _take_sealed(self, machine: Machine, epoch: Epoch | None, before: Epoch | None) -> Epoch:
+        """Load the state, unless there are pages to be asked for first."""
+        assert epoch is not None
+        if before is not None:
+            raise ProtocolError("preparing: two sealed epochs came before PREPARE")
+        if not epoch.event.stale_pages:
+            self._load(machine, epoch.state)
+        return epoch
 
     def _rehearse(self, machine: Machine, state: bytes) -> None:
         self.track.to(DestinationState.REHEARSING)
@@ -263,11 +288,10 @@ class Session:
         self.link.send(Rehearsed(load_ms=watch.elapsed_ms(), error=words))
         self.track.to(DestinationState.RECEIVING)
 
-    def _load(self, machine: Machine, sealed: Sealed | None) -> None:
-        assert sealed is not None
+    def _load(self, machine: Machine, state: bytes) -> None:
         self.track.to(DestinationState.LOADING)
         watch = Stopwatch()
-        hook("loading the state", lambda: machine.load_state(sealed.state))
+        hook("loading the state", lambda: machine.load_state(state))
         self.load_ms = watch.elapsed_ms()
 
     # ---- prepared ------------------------------------------------------

@@ -2,8 +2,8 @@
 """The messages of the control protocol; docs/protocol.md is normative.
 
 A message is a frame of type 64 and up: its head is one JSON object with the
-members of a class below, its body (STATE, HASHES) is bytes whose hash the
-head carries. Everything is checked before it is believed; members that a
+members of a class below, its body (of a few) is bytes whose hash the head
+carries. Everything is checked before it is believed; members that a
 later version adds are ignored. Pure Python, no I/O.
 """
 
@@ -114,10 +114,12 @@ class Message:
 
     :cvar TYPE: the frame type.
     :cvar HAS_BODY: whether a body may follow.
+    :cvar BODY_OPTIONAL: whether the head says nothing of an empty body.
     """
 
     TYPE: ClassVar[int] = 0
     HAS_BODY: ClassVar[bool] = False
+    BODY_OPTIONAL: ClassVar[bool] = False
     body: bytes = field(default=b"", kw_only=True, repr=False)
 
 
@@ -161,6 +163,8 @@ class Accept(Message):
     TYPE = 67
     token: str = field(metadata=ID)
     host: dict[str, Any] = field(metadata=OBJECT)
+    # Bit e: page encoding e is understood; raw always is.
+    encodings: int = field(default=1, metadata=INT)
 
 
 @dataclass(frozen=True)
@@ -187,14 +191,17 @@ class Populated(Message):
 
 @dataclass(frozen=True)
 class EpochAck(Message):
-    """An epoch has arrived completely."""
+    """An epoch has arrived completely; the body lists its stale pages."""
 
     TYPE = 70
+    HAS_BODY = True
+    BODY_OPTIONAL = True
     epoch: int = field(metadata=INT)
     kind: str = field(metadata=EPOCH_KIND)
     pages: int = field(metadata=INT)
     suspect_pages: int = field(metadata=INT)
     digest: str = field(metadata=HASH)
+    stale_pages: int = field(default=0, metadata=INT)
 
 
 @dataclass(frozen=True)
@@ -365,11 +372,15 @@ MESSAGES: Mapping[int, type[Message]] = {
 def encode(message: Message) -> bytes:
     """The head of a message's frame."""
     head = {f.name: getattr(message, f.name) for f in fields(message) if f.name != "body"}
-    if message.HAS_BODY:
+    if _has_hash(message, message.body):
         head["body_hash"] = xxhash.xxh3_64_hexdigest(message.body)
     elif message.body:
         raise ValueError(f"{type(message).__name__} has no body")
     return json.dumps(head, separators=(",", ":")).encode()
+
+
+def _has_hash(kind: Message | type[Message], body: bytes) -> bool:
+    return kind.HAS_BODY and (bool(body) or not kind.BODY_OPTIONAL)
 
 
 def decode(frame_type: int, head: bytes, body: bytes = b"") -> Message:
@@ -384,7 +395,7 @@ def decode(frame_type: int, head: bytes, body: bytes = b"") -> Message:
     members = _parse_head(name, head)
     if body and not kind.HAS_BODY:
         raise ProtocolError(f"{name} came with a body")
-    if kind.HAS_BODY and members.get("body_hash") != xxhash.xxh3_64_hexdigest(body):
+    if _has_hash(kind, body) and members.get("body_hash") != xxhash.xxh3_64_hexdigest(body):
         raise ProtocolError(f"the body of {name} fails its hash")
     values: dict[str, Any] = {}
     for member in fields(kind):

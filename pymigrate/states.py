@@ -79,7 +79,8 @@ SOURCE_TRANSITIONS: Mapping[SourceState, frozenset[SourceState]] = {
     S.QUIESCING: frozenset({S.CAPTURING, S.PRECOPY, S.ROLLING_BACK}),
     S.CAPTURING: frozenset({S.FINAL_ROUND, S.ROLLING_BACK}),
     S.FINAL_ROUND: frozenset({S.PREPARING, S.ROLLING_BACK}),
-    S.PREPARING: frozenset({S.PREPARED, S.ROLLING_BACK}),
+    # Back to FINAL_ROUND when pages are asked for again.
+    S.PREPARING: frozenset({S.PREPARED, S.FINAL_ROUND, S.ROLLING_BACK}),
     S.PREPARED: frozenset({S.VERIFYING, S.COMMITTING, S.ROLLING_BACK}),
     S.VERIFYING: frozenset({S.COMMITTING, S.ROLLING_BACK}),
     # The point of no return: from here the destination's word decides.
