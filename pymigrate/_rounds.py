@@ -33,6 +33,7 @@ class Rounds:
     """The rounds of one migration.
 
     :param acknowledge: waits for the peer; None where there is no peer.
+    :ivar throttle_percent: in force; who throttles the guest sets it.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Rounds:
         self._acknowledge = acknowledge
         self.history: list[RoundMeasurement] = []
         self.reports: list[RoundReport] = []
+        self.throttle_percent = 0
         self._stats: RoundStats | None = None
         self._watch = clock
 
@@ -72,6 +74,9 @@ class Rounds:
                 window_ms=duration_ms,
                 elapsed_ms=self._clock.elapsed_ms(),
                 disturbed=disturbed,
+                zero_pages=stats.zero_pages,
+                link_bytes_per_s=stats.link_bytes_per_s,
+                throttle_percent=self.throttle_percent,
             )
         )
 
@@ -81,7 +86,7 @@ class Rounds:
 
     def record_sealed(self, stats: RoundStats, duration_ms: float) -> None:
         """Add the last round to the reports, once the blackout is over."""
-        self._add(stats, duration_ms, 0, Decision(Action.SWITCH, 0.0, 0.0, "sealed"))
+        self._add(stats, duration_ms, Decision(Action.SWITCH, 0.0, 0.0, "sealed"), None)
 
     def pending_pages(self) -> int:
         """Gather writes, and count what the next round would look at."""
@@ -99,7 +104,7 @@ class Rounds:
         decision = decide(self.history, costs, self._options.policy)
         last, stats = self.history[-1], self._stats
         assert stats is not None
-        self._add(stats, last.duration_ms, last.pending_pages, decision)
+        self._add(stats, last.duration_ms, decision, last)
         return decision
 
     def downtime_ms(self, costs: SwitchoverCosts, pages: int) -> float:
@@ -112,7 +117,13 @@ class Rounds:
         except EngineError as error:
             raise self._out.explain(error) from error
 
-    def _add(self, stats: RoundStats, duration_ms: float, pending: int, decision: Decision) -> None:
+    def _add(
+        self,
+        stats: RoundStats,
+        duration_ms: float,
+        decision: Decision,
+        measured: RoundMeasurement | None,
+    ) -> None:
         sending_s = max(duration_ms / 1e3 - stats.harvest_ns / 1e9, 1e-9)
         report = RoundReport(
             epoch=stats.epoch,
@@ -126,10 +137,16 @@ class Rounds:
             duration_ms=duration_ms,
             harvest_ms=stats.harvest_ns / 1e6,
             bandwidth_bytes_per_s=stats.wire_bytes / sending_s,
-            pending_pages=pending,
+            pending_pages=measured.pending_pages if measured else 0,
             predicted_downtime_ms=decision.predicted_downtime_ms,
             decision=decision.action.value,
             reason=decision.reason,
+            predicted_total_ms=decision.predicted_total_ms,
+            reachable_downtime_ms=decision.reachable_downtime_ms,
+            window_ms=measured.window_ms if measured else 0.0,
+            elapsed_ms=measured.elapsed_ms if measured else self._clock.elapsed_ms(),
+            disturbed=measured.disturbed if measured else False,
+            throttle_percent=self.throttle_percent,
         )
         self.reports.append(report)
         if self._options.on_round is not None:

@@ -17,6 +17,7 @@
     ├── PeerFailedError         the peer reports that its side failed
     ├── RefusedError            the destination cannot run it; .differences
     ├── MachineError            a hook of the machine raised
+    ├── PolicyError             a policy of the caller's own failed
     ├── NotConvergedError       the guest dirties faster than the link carries
     ├── CancelledError          cancel() was called
     ├── TooLateError            cancel() after the commit
@@ -46,6 +47,7 @@ __all__ = [
     "NotSupportedError",
     "PeerFailedError",
     "PeerLostError",
+    "PolicyError",
     "ProtocolError",
     "RefusedError",
     "StallError",
@@ -128,6 +130,10 @@ class RefusedError(MigrateError):
 
 class MachineError(MigrateError):
     """A hook of the machine raised; the cause is chained."""
+
+
+class PolicyError(MigrateError):
+    """A policy that the caller supplied raised, or answered nonsense."""
 
 
 class NotConvergedError(MigrateError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -141,4 +141,4 @@ class Options:
         """JSON-able form, without the hooks."""
         plain = {k: v for k, v in vars(self).items() if not k.startswith("on_")}
         named = {k: v.value for k, v in plain.items() if isinstance(v, Enum)}
-        return {**plain, **named, "policy": asdict(self.policy), "cpus": list(self.cpus)}
+        return {**plain, **named, "policy": self.policy.describe(), "cpus": list(self.cpus)}

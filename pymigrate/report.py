@@ -59,7 +59,18 @@ class ExitCode(int, Enum):
 
 @dataclass(frozen=True)
 class RoundReport:
-    """One round; the sealed one is last."""
+    """One round; the sealed one is last.
+
+    :ivar predicted_downtime_ms: of switching over after it.
+    :ivar predicted_total_ms: of the migration, if the decision holds.
+    :ivar reachable_downtime_ms: the least that further rounds could lead to;
+        None where the policy does not say.
+    :ivar window_ms: in which pending_pages were dirtied.
+    :ivar elapsed_ms: since the migration began, when they were counted.
+    :ivar disturbed: a rehearsal ran beside it.
+    :ivar throttle_percent: how much of its time the guest was kept from
+        running.
+    """
 
     epoch: int
     kind: str
@@ -76,6 +87,12 @@ class RoundReport:
     predicted_downtime_ms: float
     decision: str
     reason: str
+    predicted_total_ms: float = 0.0
+    reachable_downtime_ms: float | None = None
+    window_ms: float = 0.0
+    elapsed_ms: float = 0.0
+    disturbed: bool = False
+    throttle_percent: int = 0
 
 
 @dataclass(frozen=True)
@@ -175,6 +192,21 @@ class Report:
     differences: tuple[str, ...] = ()
 
     @property
+    def prediction_error_ms(self) -> float | None:
+        """Measured minus predicted downtime; None where one is missing."""
+        if self.downtime is None or self.predicted_downtime_ms is None:
+            return None
+        return self.downtime.total_ms - self.predicted_downtime_ms
+
+    @property
+    def prediction_error_percent(self) -> float | None:
+        """The same as a share of what was measured."""
+        error_ms = self.prediction_error_ms
+        if error_ms is None or self.downtime is None or self.downtime.total_ms <= 0:
+            return None
+        return 100.0 * error_ms / self.downtime.total_ms
+
+    @property
     def exit_code(self) -> ExitCode:
         """The exit code that stands for this outcome."""
         if self.outcome is Outcome.COMPLETED:
@@ -187,7 +219,12 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, enums as their values."""
-        return {"schema": SCHEMA, **asdict(self, dict_factory=_plain)}
+        return {
+            "schema": SCHEMA,
+            **asdict(self, dict_factory=_plain),
+            "prediction_error_ms": self.prediction_error_ms,
+            "prediction_error_percent": self.prediction_error_percent,
+        }
 
     def to_json(self, indent: int | None = 2) -> str:
         return json.dumps(self.to_dict(), indent=indent)

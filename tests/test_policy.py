@@ -3,89 +3,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from policy_models import COSTS, GBIT, LOOPBACK, Model, run
 
 from pymigrate.policy import (
     RAW_PAGE_BYTES,
     Action,
-    Decision,
     PolicyOptions,
     RoundMeasurement,
-    SwitchoverCosts,
     decide,
     estimate,
     final_downtime_ms,
 )
-
-COSTS = SwitchoverCosts(
-    quiesce_ms=0.3,
-    capture_ms=0.6,
-    state_bytes=32_000,
-    load_ms=0.5,
-    resume_ms=0.2,
-    round_trip_ms=0.3,
-)
-GBIT = 117e6
-LOOPBACK = 2e9
-
-
-@dataclass
-class Model:
-    """A guest that dirties at a rate up to its working set, and a link."""
-
-    memory_pages: int
-    working_set_pages: int
-    dirty_pages_per_s: float
-    bandwidth_bytes_per_s: float
-    harvest_ms: float = 0.1
-    overhead_ms: float = 0.4
-
-    def dirtied(self, ms: float) -> int:
-        return int(min(self.working_set_pages, self.dirty_pages_per_s * ms / 1000))
-
-    def round(self, history: list[RoundMeasurement]) -> RoundMeasurement:
-        pages = history[-1].pending_pages if history else self.memory_pages
-        wire_bytes = pages * RAW_PAGE_BYTES + 400
-        sending_ms = 1000 * wire_bytes / self.bandwidth_bytes_per_s
-        duration_ms = self.harvest_ms + self.overhead_ms + sending_ms
-        before_ms = history[-1].elapsed_ms if history else 0.0
-        return RoundMeasurement(
-            dirty_pages=pages,
-            sent_pages=pages,
-            wire_bytes=wire_bytes,
-            duration_ms=duration_ms,
-            harvest_ms=self.harvest_ms,
-            pending_pages=self.dirtied(duration_ms),
-            window_ms=duration_ms,
-            elapsed_ms=before_ms + duration_ms,
-        )
-
-    def downtime_ms(self, pages: int) -> float:
-        """What switching over really takes in this model."""
-        left = min(self.working_set_pages, pages + self.dirtied(COSTS.quiesce_ms))
-        wire_bytes = left * RAW_PAGE_BYTES + COSTS.state_bytes
-        sending_ms = 1000 * wire_bytes / self.bandwidth_bytes_per_s
-        return COSTS.fixed_ms + 2 * self.harvest_ms + self.overhead_ms + sending_ms
-
-
-def run(
-    model: Model, options: PolicyOptions | None = None
-) -> tuple[Decision, list[RoundMeasurement]]:
-    """Migrate in the model until the policy stops."""
-    options = options or PolicyOptions()
-    history: list[RoundMeasurement] = []
-    while len(history) <= options.max_rounds:
-        history.append(model.round(history))
-        costs = COSTS if len(history) > 1 else None
-        decision = decide(history, costs, options)
-        if decision.action is not Action.CONTINUE:
-            return decision, history
-    raise AssertionError("the policy never stops")
-
 
 models = st.builds(
     Model,
@@ -114,11 +47,16 @@ def test_gives_up_only_above_the_limit_and_says_the_figures(model: Model) -> Non
 
 
 @given(models, st.floats(1.0, 100.0))
-def test_more_bandwidth_never_predicts_more_downtime(model: Model, factor: float) -> None:
+def test_a_faster_link_never_predicts_more_downtime(model: Model, factor: float) -> None:
     _, history = run(model)
     slow = estimate(history, COSTS)
-    fast = replace(slow, bandwidth_bytes_per_s=slow.bandwidth_bytes_per_s * factor)
+    speed = replace(
+        slow.speed,
+        bandwidth_bytes_per_s=slow.speed.bandwidth_bytes_per_s * factor,
+        page_ms=slow.speed.page_ms / factor,
+    )
     pages = history[-1].pending_pages
+    fast = replace(slow, speed=speed)
     assert final_downtime_ms(fast, pages) <= final_downtime_ms(slow, pages)
 
 

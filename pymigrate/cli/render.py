@@ -146,7 +146,9 @@ def _prediction(report: Json, total: float) -> str:
     predicted = report["predicted_downtime_ms"]
     if predicted is None:
         return ""
-    return f"[dim]predicted {time_words(predicted)}, {total - predicted:+.2f} ms off[/]"
+    off = total - predicted
+    share = f" ({100 * off / total:+.0f} %)" if total > 0 else ""
+    return f"[dim]predicted {time_words(predicted)}, {off:+.2f} ms off{share}[/]"
 
 
 def _proof(report: Json) -> Any:

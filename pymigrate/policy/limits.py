@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When to stop trying, and what to try last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pymigrate.policy.measurement import RoundMeasurement, SwitchoverCosts
+from pymigrate.policy.model import estimate
+from pymigrate.policy.options import PolicyKind, PolicyOptions
+
+__all__ = ["exhausted", "next_throttle", "out_of_reach", "reachable_ms", "stalled", "switch_now_ms"]
+
+
+def switch_now_ms(history: Sequence[RoundMeasurement], costs: SwitchoverCosts) -> float:
+    """Predicted downtime of switching after a non-empty history."""
+    last = history[-1]
+    return estimate(history, costs).switch_ms(last.pending_pages, last.window_ms)
+
+
+def reachable_ms(
+    history: Sequence[RoundMeasurement], costs: SwitchoverCosts, options: PolicyOptions
+) -> float:
+    """The least downtime on the way to the fixed point."""
+    last = history[-1]
+    rounds = max(0, options.max_rounds - len(history))
+    steps = estimate(history, costs).trajectory(last.pending_pages, last.window_ms, rounds)
+    return min(step.downtime_ms for step in steps)
+
+
+def exhausted(history: Sequence[RoundMeasurement], options: PolicyOptions) -> str:
+    """Which limit on rounds or time is reached, or nothing."""
+    elapsed_ms = history[-1].elapsed_ms
+    if len(history) >= options.max_rounds:
+        return f"{len(history)} rounds were not enough"
+    if options.max_total_ms is not None and elapsed_ms >= options.max_total_ms:
+        return f"{options.max_total_ms:g} ms were not enough"
+    budget_ms = options.time_budget_ms
+    if (
+        options.policy is PolicyKind.TIME_BUDGET
+        and budget_ms is not None
+        and elapsed_ms >= budget_ms
+    ):
+        return f"the time budget of {budget_ms:g} ms is used up"
+    return ""
+
+
+def out_of_reach(
+    history: Sequence[RoundMeasurement], costs: SwitchoverCosts, options: PolicyOptions
+) -> str:
+    """Why no number of rounds helps, or nothing.
+
+    Believed only when the rounds before last said so as well: one round may
+    have met a burst, and the first says little of the pages to come.
+    """
+    if len(history) < 3:
+        return ""
+    same = history[-2].throttle_percent == history[-1].throttle_percent
+    limit_ms = options.hopeless_factor * options.downtime_limit_ms
+    best_ms = reachable_ms(history, costs, options)
+    if not same or min(best_ms, reachable_ms(history[:-1], costs, options)) <= limit_ms:
+        return ""
+    return f"further rounds would not bring the downtime below {best_ms:,.0f} ms"
+
+
+def stalled(
+    history: Sequence[RoundMeasurement], costs: SwitchoverCosts, options: PolicyOptions
+) -> str:
+    """Which rounds failed to improve on those before, or nothing."""
+    count = options.stall_rounds
+    if len(history) <= count:
+        return ""
+    if history[-1 - count].throttle_percent != history[-1].throttle_percent:
+        return ""
+    predicted = [switch_now_ms(history[:end], costs) for end in range(1, len(history) + 1)]
+    before, recent = min(predicted[:-count]), min(predicted[-count:])
+    if recent <= (1.0 - options.stall_gain) * before:
+        return ""
+    return f"no improvement in {count} rounds"
+
+
+def next_throttle(history: Sequence[RoundMeasurement], options: PolicyOptions) -> int:
+    """The next step of throttling, in percent; 0 when there is none left."""
+    now = history[-1].throttle_percent
+    step = min(options.throttle_percent, now + options.throttle_step)
+    return step if step > now else 0
