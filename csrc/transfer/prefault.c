@@ -3,55 +3,130 @@
 
 #include <stdlib.h>
 
+#include "base/cpus.h"
 #include "base/thread.h"
 
-/* One range; false when it is time to stop. */
-static bool populate_range(struct prefault *prefault,
-			   const struct block_range *range)
+/* Blocks from block to the end of its step, at most n_blocks. */
+static uint64_t step_blocks(const struct prefault *prefault, uint64_t block,
+			    uint64_t n_blocks)
 {
-	uint64_t end = range->first_block + range->n_blocks;
+	uint64_t step_bytes = (uint64_t)PREFAULT_STEP_BLOCKS * PMIG_BLOCK_BYTES;
+	struct pmig_span span;
+	uint64_t n;
 
-	for (uint64_t at = range->first_block; at < end;) {
-		uint64_t step = end - at;
+	pmig_memory_span(prefault->memory, block, n_blocks, &span);
+	if (span.map->region.page_size_bytes > step_bytes)
+		step_bytes = span.map->region.page_size_bytes;
+	n = (step_bytes - (uintptr_t)span.hva % step_bytes + PMIG_BLOCK_BYTES -
+	     1) /
+	    PMIG_BLOCK_BYTES;
+	return n < span.n_blocks ? n : span.n_blocks;
+}
 
-		if (prefault->stopping)
-			return false;
-		if (step > PREFAULT_STEP_BLOCKS)
-			step = PREFAULT_STEP_BLOCKS;
-		/* a failure here is met again, and reported, by the reader */
-		if (at + step > prefault->passed)
-			pmig_memory_populate(prefault->memory, at, step, NULL);
-		at += step;
+/* With the lock held: the range to go on with; NULL at the end of the list. */
+static const struct block_range *current_range(struct prefault *prefault)
+{
+	while (prefault->range < prefault->n_ranges &&
+	       prefault->at == prefault->ranges[prefault->range].n_blocks) {
+		prefault->range++;
+		prefault->at = 0;
 	}
-	return true;
+	if (prefault->range == prefault->n_ranges)
+		return NULL;
+	return &prefault->ranges[prefault->range];
+}
+
+/* Take the next step off the list; false when there is none. */
+static bool take_step(struct prefault *prefault, struct block_range *step)
+{
+	const struct block_range *range = NULL;
+
+	pthread_mutex_lock(&prefault->lock);
+	if (!prefault->stopping)
+		range = current_range(prefault);
+	if (range) {
+		step->first_block = range->first_block + prefault->at;
+		step->n_blocks = step_blocks(prefault, step->first_block,
+					     range->n_blocks - prefault->at);
+		prefault->at += step->n_blocks;
+	}
+	pthread_mutex_unlock(&prefault->lock);
+	return range != NULL;
+}
+
+/* The last one to end tells that all is done. */
+static void end_one(struct prefault *prefault)
+{
+	/* fails only when the receiver has failed and nobody listens */
+	if (atomic_fetch_sub(&prefault->n_running, 1) == 1 &&
+	    !prefault->stopping)
+		events_populated(prefault->events, NULL);
 }
 
 static void *prefault_main(void *arg)
 {
 	struct prefault *prefault = arg;
+	struct block_range step;
 
-	for (uint32_t i = 0; i < prefault->n_ranges; i++)
-		if (!populate_range(prefault, &prefault->ranges[i]))
-			return NULL;
-	/* fails only when the receiver has failed and nobody listens */
-	events_populated(prefault->events, NULL);
+	while (take_step(prefault, &step)) {
+		/* a failure here is met again, and reported, by the reader */
+		if (step.first_block + step.n_blocks > prefault->passed)
+			pmig_memory_populate(prefault->memory, step.first_block,
+					     step.n_blocks, NULL);
+	}
+	end_one(prefault);
 	return NULL;
+}
+
+static unsigned int useful_threads(const struct block_range *ranges,
+				   uint32_t n_ranges)
+{
+	unsigned int cpus = pmig_cpus_usable();
+	uint64_t shares, n_blocks = 0;
+
+	for (uint32_t i = 0; i < n_ranges; i++)
+		n_blocks += ranges[i].n_blocks;
+	shares = n_blocks / PREFAULT_SHARE_BLOCKS + 1;
+	if (shares > PREFAULT_MAX_THREADS)
+		shares = PREFAULT_MAX_THREADS;
+	return cpus < shares ? cpus : (unsigned int)shares;
+}
+
+static int start_thread(struct prefault *prefault, struct pmig_error *err)
+{
+	int rc = pmig_thread_start(&prefault->threads[prefault->n_threads],
+				   "prefault", prefault->n_threads,
+				   prefault_main, prefault, err);
+
+	if (!rc)
+		prefault->n_threads++;
+	return rc;
 }
 
 int prefault_start(struct prefault *prefault, const struct pmig_memory *memory,
 		   struct event_queue *events, struct block_range *ranges,
 		   uint32_t n_ranges, struct pmig_error *err)
 {
+	unsigned int wanted = useful_threads(ranges, n_ranges);
 	int rc;
 
 	prefault->memory = memory;
 	prefault->events = events;
 	prefault->ranges = ranges;
 	prefault->n_ranges = n_ranges;
-	rc = pmig_thread_start(&prefault->thread, "prefault", 0, prefault_main,
-			       prefault, err);
+	prefault->n_running = wanted;
+	pthread_mutex_init(&prefault->lock, NULL);
+	rc = start_thread(prefault, err);
 	prefault->started = rc == 0;
-	return rc;
+	if (rc) {
+		pthread_mutex_destroy(&prefault->lock);
+		return rc;
+	}
+	/* what one thread can do, fewer than wanted can do as well */
+	for (unsigned int i = 1; i < wanted; i++)
+		if (start_thread(prefault, NULL))
+			end_one(prefault);
+	return 0;
 }
 
 void prefault_note(struct prefault *prefault, uint64_t block)
@@ -64,7 +139,9 @@ void prefault_note(struct prefault *prefault, uint64_t block)
 void prefault_stop(struct prefault *prefault)
 {
 	prefault->stopping = true;
+	for (unsigned int i = 0; i < prefault->n_threads; i++)
+		pthread_join(prefault->threads[i], NULL);
 	if (prefault->started)
-		pthread_join(prefault->thread, NULL);
+		pthread_mutex_destroy(&prefault->lock);
 	free(prefault->ranges);
 }

@@ -3,11 +3,16 @@
  * prefault.h - allocate memory ahead of the pages that will fill it
  *
  * Allocating page by page, on the fault that the arriving bytes cause, costs
- * as much as moving the bytes. One thread therefore walks the announced
- * ranges and has the kernel allocate them in big steps while the first bytes
- * are still on their way. It is only a head start: a step that the stream
- * has already passed is left out, and a step that fails is simply not done,
- * because the fault that follows allocates as well.
+ * as much as moving the bytes. A few threads therefore walk the announced
+ * ranges and have the kernel allocate them in big steps, while the first
+ * bytes are still on their way. Clearing memory is what takes the time, so
+ * threads help as long as there are processors: they take steps off one list,
+ * in ascending order. Steps end where huge pages end, so that no huge page is
+ * cleared by two of them.
+ *
+ * It is only a head start: a step that the stream has already passed is left
+ * out, and a step that fails is simply not done, because the fault that
+ * follows allocates as well.
  */
 #ifndef PMIG_TRANSFER_PREFAULT_H
 #define PMIG_TRANSFER_PREFAULT_H
@@ -19,7 +24,15 @@
 #include "transfer/events.h"
 
 enum {
-	PREFAULT_STEP_BLOCKS = 32, /* 8 MiB */
+	/*
+	 * 8 MiB, or one page of the backing where that is larger: a few
+	 * milliseconds, after which stopping is noticed.
+	 */
+	PREFAULT_STEP_BLOCKS = 32,
+	/* clearing memory saturates it with about this many */
+	PREFAULT_MAX_THREADS = 4,
+	/* 64 MiB: with less, another thread costs more than it brings */
+	PREFAULT_SHARE_BLOCKS = 256,
 };
 
 /* A run of blocks. */
@@ -32,9 +45,15 @@ struct block_range {
  * struct prefault - see above
  * @memory:	borrowed
  * @events:	borrowed; told when all is allocated
- * @thread:	its thread, when @started
+ * @started:	prefault_start() has succeeded
+ * @threads:	its threads
+ * @n_threads:	how many
+ * @n_running:	those that have not ended, and those still to be started
  * @ranges:	what to allocate, ascending; owned
  * @n_ranges:	how many
+ * @lock:	guards @range and @at
+ * @range:	the range that the next step is in
+ * @at:		blocks of that range that were given to threads
  * @passed:	a block that pages have already come for; what lies before it
  *		is not worth allocating any more
  * @stopping:	end at the next step
@@ -42,15 +61,23 @@ struct block_range {
 struct prefault {
 	const struct pmig_memory *memory;
 	struct event_queue *events;
-	pthread_t thread;
 	bool started;
+	pthread_t threads[PREFAULT_MAX_THREADS];
+	unsigned int n_threads;
+	atomic_uint n_running;
 	struct block_range *ranges;
 	uint32_t n_ranges;
+	pthread_mutex_t lock;
+	uint32_t range;
+	uint64_t at;
 	atomic_uint_least64_t passed;
 	atomic_bool stopping;
 };
 
-/* Start on ranges, which are taken over. Once for each receiver. */
+/*
+ * Start on ranges, which are taken over. Once for each receiver. The threads
+ * run where the calling thread may.
+ */
 int prefault_start(struct prefault *prefault, const struct pmig_memory *memory,
 		   struct event_queue *events, struct block_range *ranges,
 		   uint32_t n_ranges, struct pmig_error *err);
