@@ -1,66 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """An independent encoder of the stream, written from docs/stream-format.md.
 
-It shares nothing with the inspector or the C core, and it can be told to lie
-in every field: a frame is a :class:`Frame` until :func:`encode` gives it its
-sequence number and checksum.
+Frames are in stream_frame, the pages and their encodings in stream_pages;
+here is what else a stream is made of, and a writer that keeps the sums.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import xxhash
-
-PAGE = 4096
-BLOCK = 64 * PAGE
-STREAM, CONFIG, EPOCH, PAGES, STATE, EPOCH_END, END, RANGES = range(1, 9)
-FUZZY, SEALED = 1, 2
-SESSION = bytes(range(1, 17))
-M64 = (1 << 64) - 1
-
-
-def xxh3(data: bytes) -> int:
-    return int(xxhash.xxh3_64_intdigest(data))
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A frame; what is None is filled in with the right value."""
-
-    type: int
-    head: bytes = b""
-    body: bytes = b""
-    flags: int = 0
-    magic: bytes = b"PMIG"
-    reserved: tuple[int, int, int] = (0, 0, 0)
-    head_bytes: int | None = None
-    body_bytes: int | None = None
-    sequence: int | None = None
-    checksum: int | None = None
-
-    def encode(self, sequence: int) -> bytes:
-        tail = struct.pack(
-            "<BBHIIIQ",
-            self.type,
-            self.flags,
-            self.reserved[1],
-            len(self.head) if self.head_bytes is None else self.head_bytes,
-            len(self.body) if self.body_bytes is None else self.body_bytes,
-            self.reserved[2],
-            sequence if self.sequence is None else self.sequence,
-        )
-        checksum = xxh3(tail + self.head) if self.checksum is None else self.checksum
-        start = struct.pack("<4sIQ", self.magic, self.reserved[0], checksum)
-        return start + tail + self.head + self.body
-
-
-def encode(frames: Iterable[Frame]) -> bytes:
-    return b"".join(frame.encode(number) for number, frame in enumerate(frames))
+from stream_frame import (
+    BLOCK,
+    CONFIG,
+    END,
+    EPOCH,
+    EPOCH_END,
+    FUZZY,
+    M64,
+    PAGE,
+    PAGES,
+    RANGES,
+    SEALED,
+    SESSION,
+    STATE,
+    STREAM,
+    Frame,
+    encode,
+    xxh3,
+)
+from stream_pages import Entry, hash_of, page_digest, pages
 
 
 @dataclass(frozen=True)
@@ -81,7 +53,7 @@ class Region:
 def stream(
     regions: Sequence[Region] = (Region(),),
     *,
-    version: tuple[int, int] = (1, 0),
+    version: tuple[int, int] = (1, 1),
     channel: tuple[int, int] = (0, 1),
     session: bytes = SESSION,
     page: int = PAGE,
@@ -137,39 +109,6 @@ def epoch(number: int, kind: int = FUZZY, reserved: int = 0) -> Frame:
     return Frame(EPOCH, struct.pack("<QII", number, kind, reserved))
 
 
-def page_digest(region: int, page: int, page_hash: int) -> int:
-    return xxh3(struct.pack("<QQQ", region, page, page_hash))
-
-
-def pages(
-    number: int,
-    contents: Mapping[int, bytes | None],
-    *,
-    region: int = 0,
-    offset: int = 0,
-    hashes: Mapping[int, int] | None = None,
-    mask: int | None = None,
-    zero_mask: int | None = None,
-    count: int | None = None,
-    encoding: int = 0,
-    stored: int | None = None,
-    reserved: bytes = bytes(3),
-) -> Frame:
-    """Pages of one block by number; None stands for a zero page."""
-    full = {page: data for page, data in sorted(contents.items()) if data is not None}
-    if mask is None:
-        mask = sum(1 << page for page in contents)
-    if zero_mask is None:
-        zero_mask = sum(1 << page for page, data in contents.items() if data is None)
-    count = len(full) if count is None else count
-    head = struct.pack("<QQIIQQ", number, offset, region, count, mask, zero_mask)
-    for page, data in full.items():
-        digest = (hashes or {}).get(page, xxh3(data))
-        size = len(data) if stored is None else stored
-        head += struct.pack("<QIB3s", digest, size, encoding, reserved)
-    return Frame(PAGES, head, b"".join(full.values()))
-
-
 def epoch_end(
     number: int, kind: int, frames: int, count: int, digest: int, reserved: int = 0
 ) -> Frame:
@@ -208,12 +147,16 @@ class Writer:
         return self.add(epoch(self._number, kind))
 
     def block(
-        self, contents: Mapping[int, bytes | None], region: int = 0, offset: int = 0, **lies: Any
+        self,
+        contents: Mapping[int, bytes | Entry | None],
+        region: int = 0,
+        offset: int = 0,
+        **lies: Any,
     ) -> Writer:
         frame = pages(self._number, contents, region=region, offset=offset, **lies)
         hashes = lies.get("hashes") or {}
         for page, data in contents.items():
-            digest = 0 if data is None else hashes.get(page, xxh3(data))
+            digest = hashes.get(page, hash_of(data))
             self._digest += page_digest(region, offset // PAGE + page, digest)
         self._n_frames += 1
         self._n_pages += len(contents)
@@ -249,4 +192,5 @@ def sample() -> list[Frame]:
     return writer.frames
 
 
-__all__ = [name for name in dir() if not name.startswith("_")] + ["replace"]
+__all__ = [name for name in dir() if not name.startswith("_")]
+__all__ += ["BLOCK", "CONFIG", "PAGES", "replace"]

@@ -240,7 +240,7 @@ def page_cases() -> dict[str, Case]:
         "entry count huge": Case(of(one, count=(1 << 32) - 1), "entries need"),
         "encoding": Case(of(one, encoding=1), "unknown encoding"),
         "stored bytes": Case(of(one, stored=100), "stored in 100"),
-        "entry reserved": Case(of(one, reserved=b"\0\0\1"), "reserved"),
+        "entry reserved": Case(of(one, reserved=b"\0\1"), "reserved"),
         "body short": Case(changed(AT_PAGES, body=bytes(PAGE)), "make up"),
         "body long": Case(changed(AT_PAGES, body=bytes(3 * PAGE)), "make up"),
         "page twice": Case(twice(), "second time"),
