@@ -27,7 +27,7 @@ from pymigrate.errors import (
 from pymigrate.host import host_facts
 from pymigrate.machine import Machine
 from pymigrate.options import Options
-from pymigrate.report import Downtime, Guest, Outcome, Rehearsal, Report, Verify
+from pymigrate.report import Downtime, Guest, Outcome, Rehearsal, Report, Total, Verify
 from pymigrate.states import SourceState, StateTrack
 
 __all__ = ["Flow"]
@@ -185,6 +185,7 @@ class Flow(ABC):
             predicted_downtime_ms=self.predicted_downtime_ms,
             total_ms=self.clock.elapsed_ms(),
             wire_bytes=sum(r.wire_bytes for r in rounds),
+            total=Total.of(rounds),
             verify=self.verified,
             verify_ms=self.verified.duration_ms if self.verified is not None else 0.0,
             error=error,

@@ -219,9 +219,9 @@ class Migration(Flow):
         resume_ms = self._commit()
         commit_ms = watch.elapsed_ms()
         self.downtime = _downtime(captured, prepare_ms, load_ms, commit_ms, resume_ms)
-        rounds.record_sealed(captured.stats, captured.round_ms)
-        for stats, round_ms in preparation.repairs:
-            rounds.record_sealed(stats, round_ms)
+        sealed = [(captured.stats, captured.round_ms), *preparation.repairs]
+        for (stats, round_ms), asked in zip(sealed, [*preparation.asked_pages, 0], strict=True):
+            rounds.record_sealed(stats, round_ms, asked)
         self._farewell()
         return True
 

@@ -53,7 +53,8 @@ class Preparation:
 
     :param enter: the next state of the source, unless there is trouble.
     :param limit_ms: for each answer.
-    :ivar repairs: further sealed rounds, and how long each took, ms.
+    :ivar repairs: further sealed rounds, each with how long it took, ms.
+    :ivar asked_pages: how many were asked for before each of them.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Preparation:
         self._link, self._out, self._rounds = link, out, rounds
         self._enter, self._limit_ms = enter, limit_ms
         self.repairs: list[tuple[RoundStats, float]] = []
+        self.asked_pages: list[int] = []
 
     def run(self, stats: RoundStats) -> float:
         """PREPARE until PREPARED.
@@ -98,6 +100,7 @@ class Preparation:
                 f"preparing: {self._link.peer} still lacks {stale_pages} pages after they were "
                 f"sent again {MAX_REPAIRS} times; try again without delta coding (delta=off)"
             )
+        self.asked_pages.append(stale_pages)
         self._enter(SourceState.FINAL_ROUND)
         watch = Stopwatch()
         again = self._rounds.sealed()

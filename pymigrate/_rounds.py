@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pymigrate._clock import Stopwatch
+from pymigrate._encodings import encoding_facts
 from pymigrate._engine import EpochKind, RoundStats
 from pymigrate._outgoing import Outgoing
 from pymigrate.errors import EngineError
@@ -49,6 +50,7 @@ class Rounds:
         self.reports: list[RoundReport] = []
         self.throttle_percent = 0
         self._stats: RoundStats | None = None
+        self._stale_pages = 0
         self._watch = clock
 
     def fuzzy(self, disturbed: bool = False) -> None:
@@ -59,7 +61,7 @@ class Rounds:
         watch = Stopwatch()
         stats = self._send(EpochKind.FUZZY)
         if self._acknowledge is not None:
-            self._acknowledge(stats)
+            self._stale_pages = self._acknowledge(stats)
         duration_ms = watch.elapsed_ms()
         self._out.view.commit()
         self._stats, self._watch = stats, watch
@@ -84,8 +86,12 @@ class Rounds:
         """The last round, with the guest paused and its state captured."""
         return self._send(EpochKind.SEALED)
 
-    def record_sealed(self, stats: RoundStats, duration_ms: float) -> None:
-        """Add the last round to the reports, once the blackout is over."""
+    def record_sealed(self, stats: RoundStats, duration_ms: float, stale_pages: int = 0) -> None:
+        """Add a sealed round to the reports, once the blackout is over.
+
+        :param stale_pages: asked for again after it.
+        """
+        self._stale_pages = stale_pages
         self._add(stats, duration_ms, Decision(Action.SWITCH, 0.0, 0.0, "sealed"), None)
 
     def pending_pages(self) -> int:
@@ -147,6 +153,8 @@ class Rounds:
             elapsed_ms=measured.elapsed_ms if measured else self._clock.elapsed_ms(),
             disturbed=measured.disturbed if measured else False,
             throttle_percent=self.throttle_percent,
+            stale_pages=self._stale_pages,
+            **encoding_facts(stats),
         )
         self.reports.append(report)
         if self._options.on_round is not None:

@@ -141,4 +141,6 @@ class Options:
         """JSON-able form, without the hooks."""
         plain = {k: v for k, v in vars(self).items() if not k.startswith("on_")}
         named = {k: v.value for k, v in plain.items() if isinstance(v, Enum)}
-        return {**plain, **named, "policy": self.policy.describe(), "cpus": list(self.cpus)}
+        channels, cpus = self.n_channels, list(self.cpus)
+        policy = self.policy.describe()
+        return {**plain, **named, "policy": policy, "channels": channels, "cpus": cpus}

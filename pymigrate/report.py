@@ -8,6 +8,7 @@ the members of :class:`Report`. Members may be added within a schema version.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -21,11 +22,13 @@ __all__ = [
     "Rehearsal",
     "Report",
     "RoundReport",
+    "Total",
     "Tracker",
     "Verify",
 ]
 
 SCHEMA = "pymigrate.report/1"
+PAGE_BYTES = 4096
 
 
 class Outcome(str, Enum):
@@ -59,7 +62,7 @@ class ExitCode(int, Enum):
 
 @dataclass(frozen=True)
 class RoundReport:
-    """One round; the sealed one is last.
+    """One round; the sealed one is last, or several are.
 
     :ivar predicted_downtime_ms: of switching over after it.
     :ivar predicted_total_ms: of the migration, if the decision holds.
@@ -70,6 +73,17 @@ class RoundReport:
     :ivar disturbed: a rehearsal ran beside it.
     :ivar throttle_percent: how much of its time the guest was kept from
         running.
+    :ivar pages_by_encoding: ``raw``, ``unchanged``, ``delta``, ``copy``,
+        ``lz4``, ``zstd``, ``zero``, and ``hole``, which nothing was sent for.
+    :ivar bytes_by_encoding: of the pages' contents, without frame heads.
+    :ivar compression: in effect at the end of the round, and likewise its
+        level, the number of active channels, and zero copy.
+    :ivar link_bytes_per_s: as measured; 0: it was never the limit.
+    :ivar encode_ms: processor time of all workers.
+    :ivar blocked_ms: of all workers, waiting for channels.
+    :ivar delta_memory_bytes: fingerprints held.
+    :ivar stale_pages: could not be built at the destination, which asked for
+        them again after the round.
     """
 
     epoch: int
@@ -93,6 +107,50 @@ class RoundReport:
     elapsed_ms: float = 0.0
     disturbed: bool = False
     throttle_percent: int = 0
+    pages_by_encoding: Mapping[str, int] = field(default_factory=dict)
+    bytes_by_encoding: Mapping[str, int] = field(default_factory=dict)
+    compression: str = "none"
+    compression_level: int = 0
+    active_channels: int = 0
+    zero_copy: bool = False
+    link_bytes_per_s: int = 0
+    encode_ms: float = 0.0
+    blocked_ms: float = 0.0
+    delta_memory_bytes: int = 0
+    stale_pages: int = 0
+
+
+@dataclass(frozen=True)
+class Total:
+    """All rounds together.
+
+    :ivar wire_bytes: everything that was written to the channels.
+    :ivar raw_bytes: the size of the pages that were sent, those of zeros
+        included: what sending them as they are would have taken.
+    """
+
+    wire_bytes: int
+    raw_bytes: int
+    pages_by_encoding: Mapping[str, int]
+    bytes_by_encoding: Mapping[str, int]
+
+    @staticmethod
+    def of(rounds: Sequence[RoundReport]) -> Total:
+        """The sum of the rounds."""
+        return Total(
+            wire_bytes=sum(done.wire_bytes for done in rounds),
+            raw_bytes=PAGE_BYTES * sum(done.sent_pages for done in rounds),
+            pages_by_encoding=_sum(done.pages_by_encoding for done in rounds),
+            bytes_by_encoding=_sum(done.bytes_by_encoding for done in rounds),
+        )
+
+
+def _sum(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for count in counts:
+        for name, value in count.items():
+            total[name] = total.get(name, 0) + value
+    return total
 
 
 @dataclass(frozen=True)
@@ -163,6 +221,7 @@ class Report:
     :ivar guest: who may run the guest now.
     :ivar error: one sentence, unless completed.
     :ivar differences: why the destination refused.
+    :ivar total: of the rounds, from the source.
     :ivar predicted_downtime_ms: what the decision to switch rested on.
     :ivar verify_ms: not a part of the downtime.
     :ivar guest_gap_ms: the gap that the guest itself saw; filled in by who
@@ -184,6 +243,7 @@ class Report:
     predicted_downtime_ms: float | None = None
     total_ms: float = 0.0
     wire_bytes: int = 0
+    total: Total | None = None
     verify: Verify | None = None
     verify_ms: float = 0.0
     guest_gap_ms: float | None = None

@@ -48,7 +48,9 @@ def check_report(report: dict[str, Any], backend: str) -> None:
     assert report["config"]["backend"] == backend
     for number, done in enumerate(report["rounds"], start=1):
         assert done["epoch"] == number
-        assert done["sent_pages"] == done["zero_pages"] + done["raw_pages"]
+        pages = done["pages_by_encoding"]
+        assert done["sent_pages"] == sum(pages.values()) - pages["hole"]
+        assert (pages["zero"], pages["raw"]) == (done["zero_pages"], done["raw_pages"])
         assert done["wire_bytes"] >= 4096 * done["raw_pages"]
         assert done["duration_ms"] > 0 and done["bandwidth_bytes_per_s"] >= 0
     assert report["rounds"][-1]["kind"] == "sealed"

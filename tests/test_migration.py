@@ -59,6 +59,25 @@ def test_report_says_it_all() -> None:
     assert plain["rehearsal"]["state_bytes"] > 0
 
 
+def test_encodings_add_up() -> None:
+    with running_guest() as guest, receiving() as side:
+        report = migrate(guest, side.address)
+        side.join()
+    names = {"raw", "unchanged", "delta", "copy", "lz4", "zstd", "zero", "hole"}
+    for done in report.rounds:
+        pages = done.pages_by_encoding
+        assert set(pages) == set(done.bytes_by_encoding) == names
+        assert sum(pages.values()) - pages["hole"] == done.sent_pages
+        assert (pages["raw"], pages["zero"]) == (done.raw_pages, done.zero_pages)
+        assert done.bytes_by_encoding["raw"] == 4096 * done.raw_pages
+        assert sum(done.bytes_by_encoding.values()) < done.wire_bytes
+    total = report.total
+    assert total is not None
+    assert total.wire_bytes == report.wire_bytes
+    assert total.raw_bytes == 4096 * sum(r.sent_pages for r in report.rounds)
+    assert total.pages_by_encoding["raw"] == sum(r.raw_pages for r in report.rounds)
+
+
 def test_idle_guest_takes_two_rounds_and_a_sealed_one() -> None:
     with running_guest(writes=False) as guest, receiving() as side:
         report = migrate(guest, side.address)

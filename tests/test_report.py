@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from pymigrate.report import Downtime, ExitCode, Guest, Outcome, Report
+from pymigrate.report import Downtime, ExitCode, Guest, Outcome, Report, RoundReport, Total
 
 
 def report(outcome: Outcome, guest: Guest) -> Report:
@@ -50,3 +50,33 @@ def test_json_is_plain() -> None:
     assert (plain["outcome"], plain["guest"]) == ("completed", "destination")
     assert plain["downtime"]["total_ms"] == 6
     assert plain["guest_gap_ms"] is None
+
+
+def round_of(sent_pages: int, wire_bytes: int, **pages: int) -> RoundReport:
+    return RoundReport(
+        epoch=1,
+        kind="fuzzy",
+        dirty_pages=sent_pages,
+        sent_pages=sent_pages,
+        zero_pages=0,
+        raw_pages=0,
+        hole_pages=0,
+        wire_bytes=wire_bytes,
+        duration_ms=1,
+        harvest_ms=0,
+        bandwidth_bytes_per_s=1,
+        pending_pages=0,
+        predicted_downtime_ms=0,
+        decision="continue",
+        reason="",
+        pages_by_encoding=pages,
+        bytes_by_encoding={name: 100 * count for name, count in pages.items()},
+    )
+
+
+def test_total_is_the_sum_of_the_rounds() -> None:
+    total = Total.of([round_of(3, 5000, raw=1, delta=2), round_of(4, 300, delta=1, zero=3)])
+    assert (total.wire_bytes, total.raw_bytes) == (5300, 7 * 4096)
+    assert total.pages_by_encoding == {"raw": 1, "delta": 3, "zero": 3}
+    assert total.bytes_by_encoding == {"raw": 100, "delta": 300, "zero": 300}
+    assert Total.of([]) == Total(0, 0, {}, {})

@@ -75,10 +75,10 @@ def test_stale_pages_of_a_round_are_in_the_next(doubting: Any) -> None:
         assert report.error is None
         side.join()
         assert_at_destination(guest, side)
-    assert [(r.kind, r.sent_pages) for r in report.rounds] == [
-        ("fuzzy", 256),
-        ("fuzzy", 3),
-        ("sealed", 0),
+    assert [(r.kind, r.sent_pages, r.stale_pages) for r in report.rounds] == [
+        ("fuzzy", 256, 3),
+        ("fuzzy", 3, 0),
+        ("sealed", 0, 0),
     ]
 
 
@@ -94,6 +94,7 @@ def test_stale_pages_of_the_sealed_epoch_take_further_ones(doubting: Any, times:
         assert_at_destination(guest, side)
     sealed = [r for r in report.rounds if r.kind == "sealed"]
     assert [r.sent_pages for r in sealed[1:]] == [2] * times
+    assert [r.stale_pages for r in sealed] == [2] * times + [0]
     assert report.wire_bytes == sum(r.wire_bytes for r in report.rounds)
     ours = [state for state in seen if isinstance(state, S)]
     first = ours.index(S.PREPARING)

@@ -28,6 +28,9 @@ __all__ = ["add_parser"]
 _WARM_UP_READS = 5
 _WARM_UP_TIMEOUT_MS = 60_000
 
+# Options of the engine that the report repeats.
+_REPORTED = ("channels", "cpus", "delta_memory_bytes", "tuning")
+
 _EPILOG = """\
 TARGET is tcp:HOST:PORT or unix:PATH, where `pymigrate recv` listens, or
 file:PATH for a stream file, or null: to measure without a destination.
@@ -81,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
         sending = SendRun(vm, str(target), options, view, args.timeout)
         if child:
             child.on_cancel(sending.cancel)
-        report = replace(sending.run(), config=_config_json(args, vm))
+        report = sending.run()
+        report = replace(report, config=_config_json(args, vm, report))
         if child:
             child.view.emit("report", report=report.to_dict())
             child.serve(vm)
@@ -125,10 +129,11 @@ def _build(config: VmConfig) -> Vm:
         raise CommandError(f"the guest cannot be built: {error}", code) from error
 
 
-def _config_json(args: argparse.Namespace, vm: Vm) -> dict[str, Any]:
+def _config_json(args: argparse.Namespace, vm: Vm, report: Report) -> dict[str, Any]:
+    """The guest, and the options as far as they are the command's."""
     return {
         **vm.config.to_json(),
-        "channels": args.channels,
+        **{name: report.config[name] for name in _REPORTED},
         "downtime_limit_ms": args.downtime_limit_ms,
         "verify": args.verify,
     }
