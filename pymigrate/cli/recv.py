@@ -134,20 +134,24 @@ def _serve(here: Destination, timeout_ms: int | None) -> Report:
     """Serve on a thread: an interrupt of the main thread cancels at once."""
     results: list[Report] = []
     errors: list[BaseException] = []
+    done = threading.Event()
 
     def serve() -> None:
         try:
             results.append(here.serve_one(timeout_ms))
         except BaseException as error:
             errors.append(error)
+        done.set()
 
     thread = threading.Thread(target=serve, name="pmig-recv")
     thread.start()
-    while thread.is_alive():
+    # A join() that is interrupted may take a living thread for an ended one.
+    while not done.is_set():
         try:
-            thread.join()
+            done.wait()
         except KeyboardInterrupt:
             here.cancel()
+    thread.join()
     if errors:
         raise errors[0]
     return results[0]
