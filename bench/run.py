@@ -13,6 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
+MICRO = ("bench/test_micro.py", "bench/test_micro_harvest.py")
 
 
 def run(title: str, *command: str) -> bool:
@@ -35,7 +36,7 @@ def main() -> int:
     keep_micro = () if options.quick else (f"--benchmark-json={RESULTS / 'micro.json'}",)
     ok &= run(
         "micro-benchmarks",
-        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "bench/test_micro.py"),
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", *MICRO),
         *("--benchmark-max-time=0.5", "--benchmark-columns=min,median,max,rounds", *keep_micro),
     )
     return 0 if ok else 1

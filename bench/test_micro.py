@@ -12,8 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pymigrate import TrackerKind
-from pymigrate._engine import DirtyTracker, Memory, Region, View
+from pymigrate._engine import Memory, Region
 
 MIB = 1 << 20
 
@@ -56,13 +55,3 @@ def test_hash_pages(benchmark, buffer: Buffer, content: str) -> None:
 def test_find_holes(benchmark, buffer: Buffer) -> None:
     """Which pages of untouched memory are allocated?"""
     benchmark(buffer.memory.present, 0, buffer.memory.blocks)
-
-
-@pytest.mark.parametrize("buffer", [1024, 16384, 65536], indirect=True, ids="{}MiB".format)
-@pytest.mark.parametrize("kind", [TrackerKind.MARKED, TrackerKind.UFFD_WP], ids=lambda k: k.name)
-def test_harvest_idle(benchmark, buffer: Buffer, kind: TrackerKind) -> None:
-    """A harvest when nothing was written."""
-    with DirtyTracker(buffer.memory, kind) as tracker:
-        tracker.start()
-        with View(tracker) as view:
-            benchmark(view.harvest)

@@ -9,14 +9,11 @@
  * are served by the kernel, but not what other processes write.
  *
  * To begin with nothing is protected, so all that is populated counts as
- * written. Of anonymous memory, a hole is neither written nor protected; it
- * is found as written when it comes to be populated. A read does that, too,
- * which costs a page sent without need. (A page that is given back becomes a
- * hole; as with every tracker, that is for the caller to mark.) In a shared
- * mapping an empty entry of the page tables proves nothing: the page may have
- * been written and then reclaimed. There the kernel, asked for nothing but
- * written pages, counts empty entries among them, and protects them with a
- * marker.
+ * written. A hole is neither written nor protected; it is found as written
+ * when it comes to be populated. A read does that, too, which costs a page
+ * sent without need. (A page that is given back becomes a hole; as with every
+ * tracker, that is for the caller to mark.) dirty_uffd_scan.h has what an
+ * empty entry of the page tables means on each backing.
  *
  * A harvest lists without protecting; a rearm protects what is written at
  * that moment, which may be more than was harvested. The excess is as good
@@ -30,23 +27,8 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "dirty/dirty_uffd.h"
-#include "dirty/gather.h"
+#include "dirty/dirty_uffd_scan.h"
 #include "memory/pagemap.h"
-
-enum {
-	SCAN_REGIONS = 256, /* 6 KiB of stack */
-};
-
-/**
- * struct uffd_async - state of this tracker
- * @uffd:	what protects
- * @pagemap_fd:	what tells
- */
-struct uffd_async {
-	struct uffd uffd;
-	int pagemap_fd;
-};
 
 static void uffd_async_free(struct pmig_dirty *dirty)
 {
@@ -54,6 +36,7 @@ static void uffd_async_free(struct pmig_dirty *dirty)
 
 	uffd_close(&u->uffd);
 	close(u->pagemap_fd);
+	free(u->held);
 	free(u);
 	dirty->impl = NULL;
 }
@@ -106,11 +89,15 @@ static int uffd_async_probe(struct pmig_dirty *dirty, struct pmig_error *err)
 	u = calloc(1, sizeof(*u));
 	if (!u)
 		return pmig_fail(err, -ENOMEM, "no memory for a tracker");
-	rc = open_both(u, dirty, err);
+	u->held = calloc(dirty->memory->n_blocks, sizeof(*u->held));
+	rc = u->held ? open_both(u, dirty, err)
+		     : pmig_fail(err, -ENOMEM, "no memory for a tracker");
 	if (rc) {
+		free(u->held);
 		free(u);
 		return rc;
 	}
+	u->lists_all = uffd_lists_all(u);
 	dirty->impl = u;
 	dirty_explain(dirty, "async",
 		      "userfaultfd write-protection without a handler: the "
@@ -133,58 +120,15 @@ static int uffd_async_stop(struct pmig_dirty *dirty, struct pmig_error *err)
 	return uffd_unregister(&u->uffd, err);
 }
 
-/*
- * Hand every written page of [start, end) of a region to gather, protecting
- * them on the way if so asked. 0 or -errno.
- */
-static int scan_written(const struct pmig_dirty *dirty,
-			const struct pmig_region_map *map, uint64_t start,
-			uint64_t end, uint64_t flags, struct gather *gather)
-{
-	const struct uffd_async *u = dirty->impl;
-	struct pmig_page_region found[SCAN_REGIONS];
-	uint64_t hva = (uint64_t)(uintptr_t)map->region.hva;
-	struct pmig_pagemap_scan scan = {
-		.flags = flags | PMIG_SCAN_CHECK_WPASYNC,
-		.start = hva + start,
-		.end = hva + end,
-		.category_mask = PMIG_PAGE_IS_WRITTEN,
-		.return_mask = PMIG_PAGE_IS_WRITTEN,
-	};
-
-	if (!(map->region.flags & PMIG_REGION_SHARED))
-		scan.category_anyof_mask =
-			PMIG_PAGE_IS_PRESENT | PMIG_PAGE_IS_SWAPPED;
-	while (scan.start < scan.end) {
-		int n = pmig_pagemap_scan(u->pagemap_fd, &scan, found,
-					  SCAN_REGIONS);
-
-		if (n < 0)
-			return n;
-		for (int i = 0; i < n; i++)
-			gather_pages(gather, map,
-				     (found[i].start - hva) / PMIG_PAGE_BYTES,
-				     (found[i].end - found[i].start) /
-					     PMIG_PAGE_BYTES);
-	}
-	return 0;
-}
-
 static int uffd_async_harvest(struct pmig_dirty *dirty, struct pmig_error *err)
 {
 	for (uint32_t i = 0; i < dirty->memory->n_maps; i++) {
 		const struct pmig_region_map *map = &dirty->memory->maps[i];
 		struct gather gather = {.dirty = dirty, .flush = dirty_found};
-		int rc = scan_written(dirty, map, 0, map->region.size_bytes, 0,
-				      &gather);
+		int rc = uffd_list_written(dirty, map, &gather, err);
 
-		gather_flush(&gather);
-		if (rc) {
-			errno = -rc;
-			return pmig_fail_errno(err,
-					       "region %s: PAGEMAP_SCAN fails",
-					       map->region.name);
-		}
+		if (rc)
+			return rc;
 	}
 	dirty_pass_locks(dirty);
 	return 0;
@@ -238,18 +182,12 @@ static int uffd_async_rearm(struct pmig_dirty *dirty,
 	pmig_memory_span(dirty->memory,
 			 span->map->first_block + first / PMIG_BLOCK_PAGES,
 			 pmig_bitmap_words(count), &wide);
-	rc = scan_written(dirty, span->map, first * PMIG_PAGE_BYTES,
-			  (first + count) * PMIG_PAGE_BYTES,
-			  PMIG_SCAN_WP_MATCHING, &gather);
-	gather_flush(&gather);
-	if (!rc) {
+	rc = uffd_protect_written(dirty, span->map, first, count, &gather, err);
+	if (rc)
+		unarm_span(dirty, &wide);
+	else
 		dirty_armed_locked(dirty, &wide);
-		return 0;
-	}
-	unarm_span(dirty, &wide);
-	errno = -rc;
-	return pmig_fail_errno(err, "region %s: PAGEMAP_SCAN fails",
-			       span->map->region.name);
+	return rc;
 }
 
 const struct dirty_ops dirty_uffd_async_ops = {

@@ -17,25 +17,8 @@
 #include "base/bitmap.h"
 #include "base/error.h"
 
-enum {
-	WINDOW_PAGES = 1024,
-};
-
-/**
- * struct window - what mincore() said of some pages
- * @first:	page number in the span
- * @end:	first page behind the window
- * @in_core:	bit 0 of each byte: the page is in the page cache
- */
-struct window {
-	uint64_t first;
-	uint64_t end;
-	unsigned char in_core[WINDOW_PAGES];
-};
-
-/* Move *page on to the next allocated page of the span, or to its end. */
-static int next_data(const struct pmig_span *span, uint64_t *page,
-		     struct pmig_error *err)
+int pmig_data_seek(const struct pmig_span *span, uint64_t *page,
+		   struct pmig_error *err)
 {
 	const struct pmig_region *region = &span->map->region;
 	off_t base = (off_t)(region->fd_offset_bytes + span->offset_bytes);
@@ -52,43 +35,54 @@ static int next_data(const struct pmig_span *span, uint64_t *page,
 	return 0;
 }
 
-static int look(const struct pmig_span *span, uint64_t page,
-		struct window *window, struct pmig_error *err)
+static int look(struct pmig_data_walk *walk, uint64_t page,
+		struct pmig_error *err)
 {
+	const struct pmig_span *span = walk->span;
 	uint64_t left = pmig_span_pages(span) - page;
-	uint64_t n = left < WINDOW_PAGES ? left : WINDOW_PAGES;
+	uint64_t n = left < PMIG_DATA_WINDOW ? left : PMIG_DATA_WINDOW;
 
-	window->first = page;
-	window->end = page + n;
+	walk->first = page;
+	walk->end = page + n;
 	if (!mincore(span->hva + page * PMIG_PAGE_BYTES, n * PMIG_PAGE_BYTES,
-		     window->in_core))
+		     walk->in_core))
 		return 0;
 	return pmig_fail_errno(err, "region %s: mincore fails",
 			       span->map->region.name);
 }
 
+int pmig_data_next(struct pmig_data_walk *walk, uint64_t *first,
+		   uint64_t *count, struct pmig_error *err)
+{
+	uint64_t n_pages = pmig_span_pages(walk->span);
+	uint64_t page = walk->page;
+	int rc = 0;
+
+	*count = 0;
+	if (page < n_pages)
+		rc = pmig_data_seek(walk->span, &page, err);
+	if (!rc && page >= walk->end && page < n_pages)
+		rc = look(walk, page, err);
+	if (rc || page >= n_pages)
+		return rc;
+	*first = page++;
+	while (page < walk->end && (walk->in_core[page - walk->first] & 1))
+		page++;
+	*count = page - *first;
+	walk->page = page;
+	return 0;
+}
+
 int pmig_holes_file(const struct pmig_span *span, uint64_t *bitmap,
 		    struct pmig_error *err)
 {
-	uint64_t n_pages = pmig_span_pages(span);
-	struct window window = {0};
-	uint64_t page = 0;
+	struct pmig_data_walk walk = {.span = span};
+	uint64_t first, count;
+	int rc = pmig_data_next(&walk, &first, &count, err);
 
-	while (page < n_pages) {
-		uint64_t start;
-		int rc = next_data(span, &page, err);
-
-		if (!rc && page >= window.end && page < n_pages)
-			rc = look(span, page, &window, err);
-		if (rc)
-			return rc;
-		if (page >= n_pages)
-			break;
-		start = page++;
-		while (page < window.end &&
-		       (window.in_core[page - window.first] & 1))
-			page++;
-		pmig_bitmap_set(bitmap, start, page - start);
+	while (!rc && count) {
+		pmig_bitmap_set(bitmap, first, count);
+		rc = pmig_data_next(&walk, &first, &count, err);
 	}
-	return 0;
+	return rc;
 }
