@@ -74,6 +74,18 @@ def hugepages_missing() -> str | None:
     return None
 
 
+THP_SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@cache
+def thp_missing() -> str | None:
+    if not THP_SWITCH.exists():
+        return "THP: not in this kernel"
+    if "[never]" in THP_SWITCH.read_text():
+        return f"THP: switched off in {THP_SWITCH}"
+    return None
+
+
 @cache
 def netns_missing() -> str | None:
     if not shutil.which("unshare") or not shutil.which("ip"):
@@ -98,6 +110,7 @@ BEDS = {
             re.compile(r"huge ?pages|hugetlbfs"),
             hugepages_missing,
         ),
+        Bed("thp", "transparent huge pages", re.compile(r"\bTHP\b"), thp_missing),
         Bed(
             "netns",
             "network namespaces joined by veth, as root",

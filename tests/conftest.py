@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all tests share: the beds they need and the account of what was skipped.
 
-A marker named after a bed (``kvm``, ``uffd``, ``hugepages``, ``netns``,
-``lab``) skips its test where the bed is missing, naming what is.  A test may
+A marker named after a bed (``kvm``, ``uffd``, ``hugepages``, ``thp``,
+``netns``, ``lab``) skips its test where the bed is missing, naming what is.  A test may
 also skip itself for lack of one feature.  All skips are listed at the end.
 With ``CI`` in the environment the run fails when a skip blames a bed that
 this machine has.

@@ -83,6 +83,8 @@ def cases() -> list[object]:
         marks = [pytest.mark.kvm] if tracking.backend is K else []
         if tracking.kind is TrackerKind.UFFD_WP:
             marks.append(pytest.mark.uffd)
+        if backing is Backing.THP:
+            marks.append(pytest.mark.thp)
         if (tracking.name, backing, guest) in LAB:
             marks.append(pytest.mark.lab_subset)
         name = f"{tracking.name}-{backing.value}-{guest.value}"
@@ -124,9 +126,18 @@ def test_guest_arrives_whole(
     assert tracking.variant in (None, report.tracker.variant)
 
 
-@pytest.mark.parametrize(
-    ("here", "there"), list(itertools.permutations(Backing, 2)), ids=lambda backing: backing.value
-)
+CHANGES = [
+    pytest.param(
+        here,
+        there,
+        marks=[pytest.mark.thp] if Backing.THP in (here, there) else [],
+        id=f"{here.value}-{there.value}",
+    )
+    for here, there in itertools.permutations(Backing, 2)
+]
+
+
+@pytest.mark.parametrize(("here", "there"), CHANGES)
 @pytest.mark.kvm
 def test_backing_may_change(
     here: Backing, there: Backing, tmp_path: Path, request: pytest.FixtureRequest

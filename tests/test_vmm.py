@@ -40,7 +40,15 @@ def small(backend: Backend, guest: Guest = Guest.SWEEP, **changes: object) -> Vm
     return replace(config, **changes)  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=list(Backing), ids=lambda backing: backing.value)
+BACKINGS = [
+    pytest.param(
+        backing, marks=[pytest.mark.thp] if backing is Backing.THP else [], id=backing.value
+    )
+    for backing in Backing
+]
+
+
+@pytest.fixture(params=BACKINGS)
 def backing(request: pytest.FixtureRequest) -> Iterator[Backing]:
     if request.param is Backing.HUGETLBFS:
         request.getfixturevalue("hugepages")

@@ -36,7 +36,7 @@ static int copy_config(const struct pvmm_config *from, struct pvmm_config *to,
 
 static int check_enums(const struct pvmm_config *config, struct pmig_error *err)
 {
-	const uint32_t all = PVMM_POPULATE | PVMM_UNLIMITED | PVMM_HUGEPAGES;
+	const uint32_t all = PVMM_POPULATE | PVMM_UNLIMITED;
 
 	if (config->flags & ~all)
 		return pvmm_fail(err, -EINVAL, "config.flags has unknown bits");
@@ -44,7 +44,7 @@ static int check_enums(const struct pvmm_config *config, struct pmig_error *err)
 	    config->backend > PVMM_BACKEND_THREADS)
 		return pvmm_fail(err, -EINVAL, "config.backend is unknown");
 	if (config->backing < PVMM_BACKING_MEMFD ||
-	    config->backing > PVMM_BACKING_ANONYMOUS)
+	    config->backing > PVMM_BACKING_THP)
 		return pvmm_fail(err, -EINVAL, "config.backing is unknown");
 	if (config->program < PVMM_PROGRAM_SWEEP ||
 	    config->program > PVMM_PROGRAM_IDLE)

@@ -2,6 +2,7 @@
 #include "vmm/ram.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -13,6 +14,8 @@
 #ifndef MFD_HUGE_2MB
 #define MFD_HUGE_2MB (21U << 26)
 #endif
+
+#define THP_SWITCH "/sys/kernel/mm/transparent_hugepage/enabled"
 
 static int open_memfd(struct pvmm_ram *ram, const struct pvmm_config *config,
 		      struct pmig_error *err)
@@ -44,6 +47,23 @@ static int map_failed(const struct pvmm_ram *ram,
 			       (unsigned long long)ram->size_bytes);
 }
 
+/* Anonymous memory needs an aligned address, or no huge page fits in it. */
+static void *map_aligned(uint64_t size_bytes, int flags)
+{
+	uint64_t spare = PVMM_LARGE_BYTES;
+	uint8_t *base = mmap(NULL, size_bytes + spare, PROT_READ | PROT_WRITE,
+			     flags, -1, 0);
+	uint64_t skip;
+
+	if (base == MAP_FAILED)
+		return base;
+	skip = -(uintptr_t)base % PVMM_LARGE_BYTES;
+	if (skip)
+		munmap(base, skip);
+	munmap(base + skip + size_bytes, spare - skip);
+	return base + skip;
+}
+
 /*
  * hugetlbfs is not MAP_NORESERVE: the reservation makes a lack of huge pages
  * an error here instead of SIGBUS later.
@@ -56,16 +76,42 @@ static int map_ram(struct pvmm_ram *ram, const struct pvmm_config *config,
 
 	if (config->backing != PVMM_BACKING_HUGETLBFS)
 		flags |= MAP_NORESERVE;
-	base = mmap(NULL, ram->size_bytes, PROT_READ | PROT_WRITE, flags,
-		    ram->fd, 0);
+	if (config->backing == PVMM_BACKING_THP)
+		base = map_aligned(ram->size_bytes, flags);
+	else
+		base = mmap(NULL, ram->size_bytes, PROT_READ | PROT_WRITE,
+			    flags, ram->fd, 0);
 	if (base == MAP_FAILED)
 		return map_failed(ram, config, err);
 	ram->base = base;
-	if (config->flags & PVMM_HUGEPAGES &&
-	    config->backing != PVMM_BACKING_HUGETLBFS &&
-	    madvise(base, ram->size_bytes, MADV_HUGEPAGE))
+	return 0;
+}
+
+/* madvise() succeeds whether or not they are in use: ask first. */
+static int use_huge_pages(const struct pvmm_ram *ram, struct pmig_error *err)
+{
+	FILE *file = fopen(THP_SWITCH, "re");
+	char words[64] = "";
+	bool off;
+
+	if (!file)
+		return pvmm_fail(err, -ENOTSUP,
+				 "this kernel has no transparent huge pages");
+	off = !fgets(words, sizeof(words), file) || strstr(words, "[never]");
+	fclose(file);
+	if (off)
+		return pvmm_fail(err, -ENOTSUP,
+				 "transparent huge pages are switched off: "
+				 "write madvise to " THP_SWITCH);
+	if (madvise(ram->base, ram->size_bytes, MADV_HUGEPAGE))
 		return pvmm_fail_errno(err, "no transparent huge pages");
 	return 0;
+}
+
+static bool is_anonymous(const struct pvmm_config *config)
+{
+	return config->backing == PVMM_BACKING_ANONYMOUS ||
+	       config->backing == PVMM_BACKING_THP;
 }
 
 static int describe(struct pvmm_ram *ram, const struct pvmm_config *config,
@@ -111,10 +157,12 @@ int pvmm_ram_new(struct pvmm_ram *ram, const struct pvmm_config *config,
 		ram->part_bytes[0] = PVMM_HOLE_START;
 		ram->part_bytes[1] = ram->size_bytes - PVMM_HOLE_START;
 	}
-	if (config->backing != PVMM_BACKING_ANONYMOUS)
+	if (!is_anonymous(config))
 		rc = open_memfd(ram, config, err);
 	if (!rc)
 		rc = map_ram(ram, config, err);
+	if (!rc && config->backing == PVMM_BACKING_THP)
+		rc = use_huge_pages(ram, err);
 	if (!rc)
 		rc = describe(ram, config, err);
 	if (rc)

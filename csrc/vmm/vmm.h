@@ -42,6 +42,7 @@ enum pvmm_backing {
 	PVMM_BACKING_MEMFD = 1,
 	PVMM_BACKING_HUGETLBFS = 2, /* 2 MiB pages */
 	PVMM_BACKING_ANONYMOUS = 3,
+	PVMM_BACKING_THP = 4, /* anonymous, transparent huge pages */
 };
 
 /* What each vCPU does with its slice of the working set. */
@@ -68,8 +69,6 @@ enum pvmm_flags {
 	PVMM_POPULATE = 1,
 	/* ignore rate_pages_per_s: as fast as it goes */
 	PVMM_UNLIMITED = 2,
-	/* madvise(MADV_HUGEPAGE) on RAM */
-	PVMM_HUGEPAGES = 4,
 };
 
 struct pvmm_config {
@@ -96,7 +95,8 @@ struct pvmm_config {
  * Make a machine; it is paused. With PVMM_POPULATE it is ready to run its
  * program from the start. Errors: -EINVAL with the member that is wrong,
  * -ENOMEM (hugetlbfs: names nr_hugepages), -ENODEV no usable /dev/kvm,
- * -ENOTSUP a missing KVM capability, named.
+ * -ENOTSUP a missing KVM capability, named, or transparent huge pages that
+ * are switched off.
  */
 int pvmm_new(const struct pvmm_config *config, struct pvmm **vm,
 	     struct pmig_error *err);

@@ -18,7 +18,7 @@ __all__ = ["TRACKERS", "add_guest_options", "choose_backend", "guest_config"]
 TRACKERS = ("auto", "kvm-log", "kvm-ring", "uffd-wp", "marked")
 GUESTS = ("sweep", "random", "read", "partial", "idle")
 CONTENTS = ("zero", "random", "text", "repeated", "mixed", "untouched")
-BACKINGS = ("memfd", "hugetlbfs", "anonymous")
+BACKINGS = ("memfd", "hugetlbfs", "anonymous", "thp")
 BACKENDS = ("kvm", "threads")
 
 _HUGE_PAGE_BYTES = 2 << 20
@@ -59,7 +59,10 @@ def add_guest_options(parser: argparse.ArgumentParser) -> None:
         help="what the other pages hold; 'untouched' are never allocated (default: random)",
     )
     guest.add_argument(
-        "--backing", choices=BACKINGS, default="memfd", help="what guest memory is made of"
+        "--backing",
+        choices=BACKINGS,
+        default="memfd",
+        help="what guest memory is made of; thp is anonymous memory in transparent huge pages",
     )
     guest.add_argument(
         "--backend",

@@ -28,6 +28,7 @@ class Backing(str, Enum):
     MEMFD = "memfd"
     HUGETLBFS = "hugetlbfs"
     ANONYMOUS = "anonymous"
+    THP = "thp"
 
 
 class Guest(str, Enum):
@@ -65,7 +66,6 @@ class VmConfig:
         rings, marked the guest's own log.
     :ivar ring_entries: of each dirty ring, a power of two; 0: 65536.
     :ivar tick_hz: heartbeats per second of a paced guest; 0: 1000.
-    :ivar hugepages: ask for transparent huge pages.
     """
 
     memory_bytes: int = 256 * MIB
@@ -81,7 +81,6 @@ class VmConfig:
     tracker: TrackerKind = TrackerKind.AUTO
     ring_entries: int = 0
     tick_hz: int = 0
-    hugepages: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in _WORDS.items():
@@ -124,10 +123,8 @@ class VmConfig:
         rate = self.dirty_rate_pages_per_s
         config = ffi.new("struct pvmm_config *")
         config.struct_size = ffi.sizeof("struct pvmm_config")
-        config.flags = (
-            (lib.PVMM_POPULATE if populate else 0)
-            | (lib.PVMM_UNLIMITED if rate is None else 0)
-            | (lib.PVMM_HUGEPAGES if self.hugepages else 0)
+        config.flags = (lib.PVMM_POPULATE if populate else 0) | (
+            lib.PVMM_UNLIMITED if rate is None else 0
         )
         config.memory_bytes = self.memory_bytes
         config.working_set_bytes = self.working_set_bytes

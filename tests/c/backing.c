@@ -15,6 +15,7 @@ const char *const backing_names[BACKINGS] = {
 	[BACKING_ANONYMOUS] = "anonymous",
 	[BACKING_HUGETLB] = "hugetlbfs",
 	[BACKING_HUGETLB_PRIVATE] = "hugetlb-anonymous",
+	[BACKING_THP] = "thp",
 };
 
 static bool is_huge(enum backing backing)
@@ -64,6 +65,36 @@ static void need_huge_pages(uint64_t bytes)
 	}
 }
 
+static void need_transparent_huge_pages(void)
+{
+	FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/enabled", "r");
+	char words[64] = "";
+
+	if (!file || !fgets(words, sizeof(words), file) ||
+	    strstr(words, "[never]"))
+		strcpy(words, "never");
+	if (file)
+		fclose(file);
+	if (!strcmp(words, "never"))
+		UNIT_SKIP("THP: not to be had here");
+}
+
+/* One more, so that an aligned address can be chosen. */
+static uint8_t *map_transparent(uint64_t size_bytes)
+{
+	uint8_t *base =
+		mmap(NULL, size_bytes + HUGE_BYTES, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t skip = -(uintptr_t)base % HUGE_BYTES;
+
+	CHECK(base != MAP_FAILED);
+	if (skip)
+		munmap(base, skip);
+	munmap(base + skip + size_bytes, HUGE_BYTES - skip);
+	CHECK(!madvise(base + skip, size_bytes, MADV_HUGEPAGE));
+	return base + skip;
+}
+
 static int make_file(enum backing backing, uint64_t size_bytes)
 {
 	int fd = memfd_create(
@@ -81,14 +112,19 @@ void backing_map(struct backed *guest, enum backing backing,
 		is_shared(backing) ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
 	int fd = -1;
 
+	if (backing == BACKING_THP)
+		need_transparent_huge_pages();
 	if (is_huge(backing)) {
 		need_huge_pages(size_bytes);
 		flags |= MAP_HUGETLB;
 	}
 	if (is_shared(backing))
 		fd = make_file(backing, size_bytes);
-	guest->bytes = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE,
-			    flags | MAP_NORESERVE, fd, 0);
+	if (backing == BACKING_THP)
+		guest->bytes = map_transparent(size_bytes);
+	else
+		guest->bytes = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE,
+				    flags | MAP_NORESERVE, fd, 0);
 	if (guest->bytes == MAP_FAILED)
 		UNIT_FAIL("cannot map %s memory: %s", backing_names[backing],
 			  strerror(errno));

@@ -12,6 +12,7 @@ enum backing {
 	BACKING_ANONYMOUS,
 	BACKING_HUGETLB,	 /* a memfd of 2 MiB pages */
 	BACKING_HUGETLB_PRIVATE, /* anonymous memory of 2 MiB pages */
+	BACKING_THP,		 /* anonymous, transparent huge pages */
 	BACKINGS,
 };
 

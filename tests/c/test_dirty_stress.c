@@ -384,6 +384,34 @@ static void test_uffd_sync_hugetlb(void)
 		     PMIG_DIRTY_NO_ASYNC_WP, 0);
 }
 
+/* Transparent huge pages: logging splits what the guest is mapped by. */
+static void test_kvm_manual_thp(void)
+{
+	check_stress(PMIG_TRACKER_KVM_LOG, BACKING_THP, 0, 0);
+}
+
+static void test_kvm_get_thp(void)
+{
+	check_stress(PMIG_TRACKER_KVM_LOG, BACKING_THP,
+		     PMIG_DIRTY_NO_MANUAL_PROTECT, 0);
+}
+
+static void test_kvm_ring_thp(void)
+{
+	check_stress(PMIG_TRACKER_KVM_RING, BACKING_THP, 0, 65536);
+}
+
+static void test_uffd_async_thp(void)
+{
+	check_stress(PMIG_TRACKER_UFFD_WP, BACKING_THP, 0, 0);
+}
+
+static void test_uffd_sync_thp(void)
+{
+	check_stress(PMIG_TRACKER_UFFD_WP, BACKING_THP, PMIG_DIRTY_NO_ASYNC_WP,
+		     0);
+}
+
 static void test_marked(void)
 {
 	check_stress(PMIG_TRACKER_MARKED, BACKING_MEMFD, 0, 0);
@@ -396,5 +424,8 @@ int main(void)
 		UNIT(test_kvm_small_ring), UNIT(test_uffd_async_memfd),
 		UNIT(test_uffd_async_anonymous), UNIT(test_uffd_async_hugetlb),
 		UNIT(test_uffd_sync_memfd), UNIT(test_uffd_sync_anonymous),
-		UNIT(test_uffd_sync_hugetlb), UNIT(test_marked), UNIT_END});
+		UNIT(test_uffd_sync_hugetlb), UNIT(test_kvm_manual_thp),
+		UNIT(test_kvm_get_thp), UNIT(test_kvm_ring_thp),
+		UNIT(test_uffd_async_thp), UNIT(test_uffd_sync_thp),
+		UNIT(test_marked), UNIT_END});
 }

@@ -182,8 +182,7 @@ static void check_transparent_huge_pages(uint32_t flags)
 	struct pmig_view *view;
 	struct bed bed;
 
-	backing_map(&bed.backed, BACKING_ANONYMOUS, SIZE_BYTES);
-	CHECK(!madvise(bed.backed.bytes, SIZE_BYTES, MADV_HUGEPAGE));
+	backing_map(&bed.backed, BACKING_THP, SIZE_BYTES);
 	memset(bed.backed.bytes, 1, SIZE_BYTES);
 	bed_start(&bed, flags);
 	view = dirty_view(bed.dirty);

@@ -388,6 +388,40 @@ static void test_populate_discard_hugetlb_private(void)
 	check_populate_discard(BACKING_HUGETLB_PRIVATE);
 }
 
+/*
+ * One write allocates 2 MiB, which are no holes any more; a part of them can
+ * be given back and comes back as zeros.
+ */
+static void test_transparent_huge_page(void)
+{
+	struct pmig_memory *memory;
+	struct backed guest;
+	uint64_t found[32];
+
+	backing_map(&guest, BACKING_THP, 8 << 20);
+	memory = backing_describe(&guest);
+	backing_poke(&guest, 600, 42);
+	if (backing_allocated(&guest) != HUGE_BYTES)
+		UNIT_SKIP("THP: none is free");
+	CHECK_OK(pmig_memory_present(memory, 0, 32, found, &err), err);
+	CHECK_EQ(pmig_bitmap_count(found, 32), 512);
+	CHECK_EQ(pmig_bitmap_count(found + 8, 8), 512);
+	CHECK_OK(pmig_memory_discard(memory, 9, 2, &err), err);
+	CHECK_EQ(guest.bytes[600 * 4096], 0);
+	CHECK_OK(pmig_memory_present(memory, 8, 8, found, &err), err);
+	CHECK_EQ(found[0], ~UINT64_C(0));
+	CHECK_EQ(found[1] & ~(UINT64_C(1) << (600 % 64)), 0);
+	CHECK_EQ(found[2], 0);
+	CHECK_OK(pmig_memory_populate(memory, 16, 3, &err), err);
+	CHECK_OK(pmig_memory_present(memory, 16, 8, found, &err), err);
+	for (int i = 0; i < 3; i++)
+		CHECK_EQ(found[i], ~UINT64_C(0));
+	CHECK_OK(pmig_memory_discard(memory, 0, 32, &err), err);
+	CHECK_EQ(backing_allocated(&guest), 0);
+	pmig_memory_free(memory);
+	backing_unmap(&guest);
+}
+
 static void test_part_of_private_huge_page(void)
 {
 	struct backed guest;
@@ -449,6 +483,7 @@ int main(void)
 		UNIT(test_populate_discard_anonymous),
 		UNIT(test_populate_discard_hugetlb),
 		UNIT(test_populate_discard_hugetlb_private),
+		UNIT(test_transparent_huge_page),
 		UNIT(test_part_of_private_huge_page),
 		UNIT(test_hash),
 		UNIT_END});

@@ -197,7 +197,7 @@ def _free_huge_pages() -> str:
 
 def _transparent_huge_pages() -> Finding:
     name, base = "transparent huge pages", Path("/sys/kernel/mm/transparent_hugepage")
-    why = "fewer page faults while memory arrives"
+    why = "needed for --backing thp: fewer page faults while memory arrives"
     try:
         anonymous, shared = (
             (base / file).read_text().partition("[")[2].partition("]")[0]
