@@ -43,15 +43,15 @@ static int remaining_ms(uint64_t since_ns, int stall_ms)
 	return passed_ms >= (uint64_t)stall_ms ? 0 : stall_ms - (int)passed_ms;
 }
 
-/* Wait for events on the channel; 0, -ECANCELED or -ETIMEDOUT. */
-static int wait_for(struct pmig_channel *channel, short events,
-		    const struct channel_wait *wait, struct pmig_error *err)
+/* Ask once; 0 with what was found, -ECANCELED or -ETIMEDOUT. */
+static int poll_once(struct pmig_channel *channel, short events,
+		     uint64_t since_ns, const struct channel_wait *wait,
+		     short *revents, struct pmig_error *err)
 {
 	struct pollfd fds[2] = {
 		{.fd = wait->cancel_fd, .events = POLLIN},
 		{.fd = channel->fd, .events = events},
 	};
-	uint64_t since_ns = pmig_now_ns();
 	int n;
 
 	do {
@@ -67,7 +67,33 @@ static int wait_for(struct pmig_channel *channel, short events,
 			err, -ETIMEDOUT, "%s: nothing could be %s for %d ms",
 			channel->ops->kind,
 			events & POLLIN ? "read" : "written", wait->stall_ms);
+	*revents = fds[1].revents;
 	return 0;
+}
+
+/*
+ * Notifications of complete sends make a socket look broken to poll(). False
+ * when that is all there was.
+ */
+static bool is_ready(struct pmig_channel *channel, short revents)
+{
+	if (!(revents & POLLERR) || !channel->ops->settle)
+		return true;
+	return !channel->ops->settle(channel) || (revents & ~POLLERR);
+}
+
+/* Wait for events on the channel; 0, -ECANCELED or -ETIMEDOUT. */
+static int wait_for(struct pmig_channel *channel, short events,
+		    const struct channel_wait *wait, struct pmig_error *err)
+{
+	uint64_t since_ns = pmig_now_ns();
+	short revents;
+	int rc;
+
+	do {
+		rc = poll_once(channel, events, since_ns, wait, &revents, err);
+	} while (!rc && !is_ready(channel, revents));
+	return rc;
 }
 
 int channel_wait_readable(struct pmig_channel *channel,
@@ -108,13 +134,28 @@ static int pieces(int n_iov)
 	return n_iov < IOV_MAX ? n_iov : IOV_MAX;
 }
 
-int channel_write(struct pmig_channel *channel, struct iovec *iov, int n_iov,
-		  const struct channel_wait *wait, struct pmig_error *err)
+/* How the pieces of one call are to be sent. */
+struct manner {
+	bool stable;
+	bool more;
+};
+
+static ssize_t send_some(struct pmig_channel *channel, const struct iovec *iov,
+			 int n_iov, const struct manner *manner)
+{
+	if (!channel->ops->send)
+		return channel->ops->writev(channel, iov, pieces(n_iov));
+	return channel->ops->send(channel, iov, pieces(n_iov), manner->stable,
+				  manner->more || n_iov > IOV_MAX);
+}
+
+static int send_all(struct pmig_channel *channel, struct iovec *iov, int n_iov,
+		    const struct manner *manner,
+		    const struct channel_wait *wait, struct pmig_error *err)
 {
 	n_iov = advance(&iov, n_iov, 0);
 	while (n_iov > 0) {
-		ssize_t done =
-			channel->ops->writev(channel, iov, pieces(n_iov));
+		ssize_t done = send_some(channel, iov, n_iov, manner);
 		int rc;
 
 		if (done >= 0) {
@@ -128,6 +169,79 @@ int channel_write(struct pmig_channel *channel, struct iovec *iov, int n_iov,
 			return rc;
 	}
 	return 0;
+}
+
+int channel_write(struct pmig_channel *channel, struct iovec *iov, int n_iov,
+		  const struct channel_wait *wait, struct pmig_error *err)
+{
+	return send_all(channel, iov, n_iov, &(struct manner){0}, wait, err);
+}
+
+static bool is_marked(const uint64_t *bitmap, int bit)
+{
+	return bitmap[bit / 64] >> (bit % 64) & 1;
+}
+
+int channel_write_marked(struct pmig_channel *channel, struct iovec *iov,
+			 int n_iov, const uint64_t *stable,
+			 const struct channel_wait *wait,
+			 struct pmig_error *err)
+{
+	int rc = 0;
+
+	if (!channel_zero_copy_state(channel, NULL))
+		return channel_write(channel, iov, n_iov, wait, err);
+	for (int i = 0; i < n_iov && !rc;) {
+		struct manner manner = {.stable = is_marked(stable, i)};
+		int end = i + 1;
+
+		while (end < n_iov && is_marked(stable, end) == manner.stable)
+			end++;
+		manner.more = end < n_iov;
+		rc = send_all(channel, iov + i, end - i, &manner, wait, err);
+		i = end;
+	}
+	return rc;
+}
+
+int channel_zero_copy(struct pmig_channel *channel, enum pmig_choice wanted,
+		      struct pmig_error *err)
+{
+	if (channel->ops->choose_zero_copy)
+		return channel->ops->choose_zero_copy(channel, wanted, err);
+	if (wanted == PMIG_CHOICE_ON)
+		return pmig_fail(err, -ENOTSUP, "%s: there is no zero copy",
+				 channel->ops->kind);
+	return 0;
+}
+
+bool channel_zero_copy_state(const struct pmig_channel *channel,
+			     const char **reason)
+{
+	if (channel->ops->zero_copy_state)
+		return channel->ops->zero_copy_state(channel, reason);
+	if (reason)
+		*reason = "only sockets have it";
+	return false;
+}
+
+int channel_settle(struct pmig_channel *channel,
+		   const struct channel_wait *wait, struct pmig_error *err)
+{
+	int rc = 0;
+
+	if (!channel->ops->settled)
+		return 0;
+	channel->ops->settle(channel);
+	while (!rc && !channel->ops->settled(channel)) {
+		short revents;
+
+		/* notifications are told without being asked for */
+		rc = poll_once(channel, 0, pmig_now_ns(), wait, &revents, err);
+		if (!rc && !channel->ops->settle(channel))
+			rc = fail_io(channel, "write", -EPIPE, err);
+	}
+	return rc;
 }
 
 int channel_read(struct pmig_channel *channel, struct iovec *iov, int n_iov,

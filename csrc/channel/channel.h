@@ -22,6 +22,14 @@
  * @writev:	write some bytes of at most IOV_MAX pieces; the count (> 0),
  *		-EAGAIN when nothing can be written now, or another -errno
  * @readv:	read some bytes; the count, 0 at the end, -EAGAIN, or -errno
+ * @choose_zero_copy: see channel_zero_copy(). NULL: the kind has none.
+ * @zero_copy_state: see channel_zero_copy_state(). NULL likewise.
+ * @send:	as @writev, of memory that may change until it has been sent
+ *		when @stable, with more to follow at once when @more. NULL
+ *		where that makes no difference.
+ * @settle:	take note of sends that are complete; true when there were
+ *		some. NULL where sending is complete at once.
+ * @settled:	all are. NULL likewise.
  * @flush:	make what was written durable; 0 or -errno. May be NULL.
  * @free:	release what the kind owns. May be NULL.
  */
@@ -32,6 +40,15 @@ struct channel_ops {
 			  int n_iov);
 	ssize_t (*readv)(struct pmig_channel *channel, const struct iovec *iov,
 			 int n_iov);
+	int (*choose_zero_copy)(struct pmig_channel *channel,
+				enum pmig_choice wanted,
+				struct pmig_error *err);
+	bool (*zero_copy_state)(const struct pmig_channel *channel,
+				const char **reason);
+	ssize_t (*send)(struct pmig_channel *channel, const struct iovec *iov,
+			int n_iov, bool stable, bool more);
+	bool (*settle)(struct pmig_channel *channel);
+	bool (*settled)(const struct pmig_channel *channel);
 	int (*flush)(struct pmig_channel *channel);
 	void (*free)(struct pmig_channel *channel);
 };
@@ -62,6 +79,44 @@ struct channel_wait {
  */
 int channel_write(struct pmig_channel *channel, struct iovec *iov, int n_iov,
 		  const struct channel_wait *wait, struct pmig_error *err);
+
+/*
+ * As channel_write(), where bit i of the bitmap stable marks piece i as
+ * stable: memory that stays where it is, and may be read by the kernel until
+ * the peer has acknowledged it. Changing it meanwhile changes what is sent, or
+ * does not; guest pages are such memory, and whatever has a hash in the
+ * stream. All other pieces are copied, and may be reused on return. It makes a
+ * difference only where channel_zero_copy() asked for it.
+ */
+int channel_write_marked(struct pmig_channel *channel, struct iovec *iov,
+			 int n_iov, const uint64_t *stable,
+			 const struct channel_wait *wait,
+			 struct pmig_error *err);
+
+/*
+ * Whether marked pieces are to be sent without a copy (MSG_ZEROCOPY):
+ * PMIG_CHOICE_AUTO tries and gives up where it does not help, PMIG_CHOICE_ON
+ * goes on where the kernel copies anyway. Off to begin with. -ENOTSUP for
+ * PMIG_CHOICE_ON where it cannot be; AUTO never fails. Only on the thread
+ * that writes.
+ */
+int channel_zero_copy(struct pmig_channel *channel, enum pmig_choice wanted,
+		      struct pmig_error *err);
+
+/*
+ * Are marked pieces sent without a copy? *reason (may be NULL) receives what
+ * speaks against it, or NULL; a static string.
+ */
+bool channel_zero_copy_state(const struct pmig_channel *channel,
+			     const char **reason);
+
+/*
+ * Wait until the kernel has let go of all marked pieces, that is, until the
+ * peer has acknowledged them: what is changed from then on is not sent.
+ * Errors as channel_write(); returns at once where nothing is outstanding.
+ */
+int channel_settle(struct pmig_channel *channel,
+		   const struct channel_wait *wait, struct pmig_error *err);
 
 /*
  * Read exactly the bytes of iov, which is used up. Errors as above; -EPIPE

@@ -9,20 +9,70 @@
 
 #include "base/error.h"
 #include "channel/channel.h"
+#include "channel/socket_zerocopy.h"
+
+/**
+ * struct socket_channel - see pmig_channel_from_socket()
+ * @base:	must be first
+ * @zerocopy:	how stable pieces are sent
+ */
+struct socket_channel {
+	struct pmig_channel base;
+	struct zerocopy zerocopy;
+};
+
+static struct zerocopy *zerocopy_of(struct pmig_channel *channel)
+{
+	return &((struct socket_channel *)channel)->zerocopy;
+}
+
+static ssize_t socket_send(struct pmig_channel *channel,
+			   const struct iovec *iov, int n_iov, bool stable,
+			   bool more)
+{
+	int flags = more ? MSG_MORE : 0;
+
+	if (stable)
+		return zerocopy_send(zerocopy_of(channel), channel->fd, iov,
+				     n_iov, flags);
+	return zerocopy_copy(channel->fd, iov, n_iov, flags);
+}
 
 static ssize_t socket_writev(struct pmig_channel *channel,
 			     const struct iovec *iov, int n_iov)
 {
-	const struct msghdr message = {
-		.msg_iov = (struct iovec *)iov,
-		.msg_iovlen = (size_t)n_iov,
-	};
-	ssize_t done;
+	return zerocopy_copy(channel->fd, iov, n_iov, 0);
+}
 
-	do {
-		done = sendmsg(channel->fd, &message, MSG_NOSIGNAL);
-	} while (done < 0 && errno == EINTR);
-	return done < 0 ? -errno : done;
+static int socket_choose_zero_copy(struct pmig_channel *channel,
+				   enum pmig_choice wanted,
+				   struct pmig_error *err)
+{
+	return zerocopy_choose(zerocopy_of(channel), channel->fd, wanted, err);
+}
+
+static bool socket_zero_copy_state(const struct pmig_channel *channel,
+				   const char **reason)
+{
+	const struct zerocopy *zc =
+		&((const struct socket_channel *)channel)->zerocopy;
+
+	if (reason)
+		*reason = zc->reason;
+	return zc->active;
+}
+
+static bool socket_settle(struct pmig_channel *channel)
+{
+	return zerocopy_reap(zerocopy_of(channel), channel->fd);
+}
+
+static bool socket_settled(const struct pmig_channel *channel)
+{
+	const struct zerocopy *zc =
+		&((const struct socket_channel *)channel)->zerocopy;
+
+	return zc->done == zc->sent;
 }
 
 static ssize_t socket_readv(struct pmig_channel *channel,
@@ -44,6 +94,11 @@ static const struct channel_ops socket_ops = {
 	.kind = "socket",
 	.writev = socket_writev,
 	.readv = socket_readv,
+	.choose_zero_copy = socket_choose_zero_copy,
+	.zero_copy_state = socket_zero_copy_state,
+	.send = socket_send,
+	.settle = socket_settle,
+	.settled = socket_settled,
 };
 
 static int check_socket(int fd, struct pmig_error *err)
@@ -90,6 +145,7 @@ static void bound_buffer(int fd)
 int pmig_channel_from_socket(int fd, struct pmig_channel **channel,
 			     struct pmig_error *err)
 {
+	struct socket_channel *made;
 	int flags;
 	int rc = check_socket(fd, err);
 
@@ -101,10 +157,12 @@ int pmig_channel_from_socket(int fd, struct pmig_channel **channel,
 				       fd);
 	set_nodelay(fd);
 	bound_buffer(fd);
-	*channel = calloc(1, sizeof(**channel));
-	if (!*channel)
+	made = calloc(1, sizeof(*made));
+	if (!made)
 		return pmig_fail(err, -ENOMEM, "no memory for a channel");
-	(*channel)->ops = &socket_ops;
-	(*channel)->fd = fd;
+	made->base.ops = &socket_ops;
+	made->base.fd = fd;
+	zerocopy_init(&made->zerocopy);
+	*channel = &made->base;
 	return 0;
 }
