@@ -154,7 +154,7 @@ class Rounds:
             disturbed=measured.disturbed if measured else False,
             throttle_percent=self.throttle_percent,
             stale_pages=self._stale_pages,
-            **encoding_facts(stats),
+            **encoding_facts(stats, self._out.sender.tuning),
         )
         self.reports.append(report)
         if self._options.on_round is not None:

@@ -84,6 +84,7 @@ class RoundReport:
     :ivar delta_memory_bytes: fingerprints held.
     :ivar stale_pages: could not be built at the destination, which asked for
         them again after the round.
+    :ivar choices: of compression and the like, each with its reason.
     """
 
     epoch: int
@@ -118,6 +119,7 @@ class RoundReport:
     blocked_ms: float = 0.0
     delta_memory_bytes: int = 0
     stale_pages: int = 0
+    choices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,22 @@ def report_of(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def test_pages_that_travelled_otherwise_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    pages = {"raw": 16777216, "delta": 16777216, "zstd": 0, "zero": 16777216, "hole": 0}
+    sizes = {name: 1 << 40 for name in pages}
+    total = {
+        "wire_bytes": 1 << 40,
+        "raw_bytes": 3 << 40,
+        "pages_by_encoding": pages,
+        "bytes_by_encoding": sizes,
+    }
+    out = shown(report_of(total=total), capsys)
+    assert "Pages" in out and "delta" in out and "zstd" not in out
+    assert "1.0 TiB for 3.0 TiB of pages in 100.00 s" in " ".join(out.split())
+    plain = {name: count for name, count in pages.items() if name != "delta"}
+    assert "Pages" not in shown(report_of(total={**total, "pages_by_encoding": plain}), capsys)
+
+
 def test_the_widest_report_fits(capsys: pytest.CaptureFixture[str]) -> None:
     out = shown(report_of(), capsys)
     assert "migrated: the guest runs at the destination" in out

@@ -124,6 +124,7 @@ class Sender(Handle):
         config.cpus = cpus if options.cpus else ffi.NULL
         config.tuning = tuning
         config.delta_memory_bytes = options.delta_memory_bytes
+        self._tuning = options.tuning
         out, err = ffi.new("struct pmig_sender **"), new_error()
         check(lib.pmig_sender_new(memory.pointer, view.pointer, config, out, err), err)
         super().__init__(out[0], lib.pmig_sender_free)
@@ -167,7 +168,13 @@ class Sender(Handle):
         self._if_open(lambda p: codes.append(lib.pmig_sender_tune(p, value, err)))
         for code in codes:
             check(code, err)
+            self._tuning = tuning
         return bool(codes)
+
+    @property
+    def tuning(self) -> Tuning:
+        """What is in effect, or was last; any thread."""
+        return self._tuning
 
     def end(self) -> None:
         """Write the end frame on every channel."""

@@ -3,9 +3,9 @@
 
 A child is an ordinary ``send`` or ``recv`` with two hidden options. It
 reports as JSON lines on a file descriptor and takes commands, one a line,
-from its standard input: ``cancel`` at once; ``heartbeats``, ``prove MS`` and
-``quit`` when the migration is over. When its input ends the parent is gone,
-and the child cancels and goes.
+from its standard input: ``cancel`` and ``tune KEY=VALUE ...`` at once;
+``heartbeats``, ``prove MS`` and ``quit`` when the migration is over. When its
+input ends the parent is gone, and the child cancels and goes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pymigrate.cli.proof import heartbeat_count, prove
 from pymigrate.cli.views import EventView
@@ -38,6 +38,7 @@ class Child:
         self._commands: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._cancel: Callable[[str], None] | None = None
         self._cancelled = False
+        self._tune: Callable[[Sequence[str]], None] | None = None
         self._thread = threading.Thread(target=self._read, name="pmig-commands", daemon=True)
         self._thread.start()
 
@@ -46,6 +47,10 @@ class Child:
         self._cancel = cancel
         if self._cancelled:
             cancel("interrupted")
+
+    def on_tune(self, tune: Callable[[Sequence[str]], None] | None) -> None:
+        """Whom to hand changes of the tuning to; None: nobody."""
+        self._tune = tune
 
     def serve(self, vm: Vm | None) -> None:
         """Answer commands until the parent has had enough."""
@@ -61,10 +66,18 @@ class Child:
             command = line.strip()
             if command == "cancel":
                 self._tell()
+            elif command.startswith("tune "):
+                self._change(command.split()[1:])
             else:
                 self._commands.put(command)
         self._tell()
         self._commands.put("quit")
+
+    def _change(self, changes: Sequence[str]) -> None:
+        if self._tune is None:
+            self.view.note("not tuned: nothing is being sent")
+        else:
+            self._tune(changes)
 
     def _tell(self) -> None:
         self._cancelled = True

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pymigrate.cli.console import check_json_path, write_json
 from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.cli.guest_options import add_guest_options, choose_backend, guest_config
-from pymigrate.cli.migration_options import add_migration_options
+from pymigrate.cli.migration_options import add_migration_options, migration_options
+from pymigrate.cli.tuning_options import tuning_words
 from pymigrate.cli.units import parse_count, parse_duration_ms, parse_rate, size_words
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ examples:
   pymigrate demo
   pymigrate demo --memory 1G --working-set 64M --vcpus 2 --verify
   pymigrate demo --link 1gbit --tracker kvm-ring --json report.json
+  pymigrate demo --link 1gbit --compress zstd:1 --verbose
+  pymigrate demo --link 1gbit --tune-after 1:compress=none,bandwidth-limit=50
   pymigrate demo --dirty-rate unlimited --link 100mbit   # cannot converge
 """
 
@@ -74,9 +77,13 @@ def run(args: argparse.Namespace) -> int:
 
     check_json_path(args.json)
     config = guest_config(args)
+    migration_options(args)  # to refuse here what the processes would refuse
     _check_memory(config)
     reports = []
-    with contextlib.closing(make_view()) as view, contextlib.ExitStack() as stack:
+    with (
+        contextlib.closing(make_view(verbose=args.verbose)) as view,
+        contextlib.ExitStack() as stack,
+    ):
         if note := choose_backend(args.backend)[1]:
             view.note(note)
         ends = stack.enter_context(_link(args.link)) if args.link else ()
@@ -141,11 +148,11 @@ def _send_options(args: argparse.Namespace, config: VmConfig) -> list[str]:
         "--content": config.content.value,
         "--backing": config.backing.value,
         "--backend": config.backend.value,
-        "--channels": args.channels,
         "--tracker": args.tracker,
         "--downtime-limit-ms": args.downtime_limit_ms,
     }
     words = [str(word) for option in options.items() for word in option]
+    words += tuning_words(args)
     words += ["--verify"] if args.verify else []
     return words + (["--timeout", f"{args.timeout}ms"] if args.timeout else [])
 

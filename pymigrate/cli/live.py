@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -23,8 +24,8 @@ __all__ = ["LiveView"]
 class LiveView:
     """Redraws one line; everything else scrolls above it."""
 
-    def __init__(self) -> None:
-        self._console = stderr()
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or stderr()
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._over = False

@@ -6,23 +6,20 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.cli.guest_options import TRACKERS
-from pymigrate.cli.units import parse_count, parse_duration_ms
+from pymigrate.cli.tuning_options import add_tuning_options, tuning_values
+from pymigrate.cli.units import parse_duration_ms
 
 if TYPE_CHECKING:
     from pymigrate.options import Options
 
-__all__ = ["MAX_CHANNELS", "add_migration_options", "migration_options"]
-
-MAX_CHANNELS = 64
+__all__ = ["add_migration_options", "migration_options"]
 
 
 def add_migration_options(parser: argparse.ArgumentParser) -> None:
     """Add the options; all have defaults."""
     group = parser.add_argument_group("the migration")
-    group.add_argument(
-        "--channels", type=_channels, default=2, metavar="N", help="data connections (default: 2)"
-    )
     group.add_argument(
         "--tracker",
         choices=TRACKERS,
@@ -45,27 +42,27 @@ def add_migration_options(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="cancel after this long, like 30s (default: never)",
     )
+    add_tuning_options(parser)
 
 
 def migration_options(args: argparse.Namespace) -> Options:
-    """The options of a source."""
+    """The options of a source.
+
+    :raises CommandError: they contradict each other.
+    """
     from pymigrate._engine import TrackerKind
     from pymigrate.options import Options
     from pymigrate.policy import PolicyOptions
 
-    return Options(
-        channels=args.channels,
-        tracker=TrackerKind(args.tracker),
-        policy=PolicyOptions(downtime_limit_ms=args.downtime_limit_ms),
-        verify=args.verify,
-    )
-
-
-def _channels(text: str) -> int:
-    value = parse_count(text)
-    if value > MAX_CHANNELS:
-        raise argparse.ArgumentTypeError(f"{text} channels are more than {MAX_CHANNELS}")
-    return value
+    try:
+        return Options(
+            tracker=TrackerKind(args.tracker),
+            policy=PolicyOptions(downtime_limit_ms=args.downtime_limit_ms),
+            verify=args.verify,
+            **tuning_values(args),
+        )
+    except ValueError as error:
+        raise CommandError(str(error), Exit.USAGE) from error
 
 
 def _milliseconds(text: str) -> float:

@@ -14,6 +14,7 @@ from pymigrate.cli.child_options import add_child_options
 from pymigrate.cli.console import check_json_path, say_error, write_json
 from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.cli.guest_options import BACKINGS
+from pymigrate.cli.tuning_options import add_cpus_option
 from pymigrate.cli.units import parse_duration_ms, parse_size, size_words
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--timeout", type=parse_duration_ms, metavar="TIME", help="wait so long for a source"
     )
+    add_cpus_option(parser)
     parser.add_argument("--json", metavar="FILE|-", help="write the report as JSON")
     add_child_options(parser)
     parser.set_defaults(run=run)
@@ -87,7 +89,11 @@ def run(args: argparse.Namespace) -> int:
     child = Child(args.events) if args.events is not None else None
     view = child.view if child else make_view()
     try:
-        with contextlib.closing(view), Destination(args.listen, _factory(args), Options()) as here:
+        options = Options(cpus=args.cpus)
+    except ValueError as error:
+        raise CommandError(str(error), Exit.USAGE) from error
+    try:
+        with contextlib.closing(view), Destination(args.listen, _factory(args), options) as here:
             _announce(here, view, child)
             report = _serve(here, args.timeout)
             return _finish(args, here, report, child)

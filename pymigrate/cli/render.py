@@ -14,6 +14,7 @@ from rich.console import Console
 
 from pymigrate.cli.console import plain, stdout, table, titled
 from pymigrate.cli.units import count_words, rate_words, size_words, time_words
+from pymigrate.cli.verbose import encoding_table
 
 __all__ = ["show_report"]
 
@@ -44,7 +45,7 @@ _BAR_CELLS = 20
 def show_report(report: Json, out: Console | None = None) -> None:
     """Print one report."""
     out = out or stdout()
-    for part in (_headline, _rounds, _downtime, _proof):
+    for part in (_headline, _rounds, _pages, _downtime, _proof):
         lines = part(report)
         if lines is not None:
             out.print(lines)
@@ -116,6 +117,18 @@ def _rounds(report: Json) -> Any:
             "" if sealed else time_words(done["predicted_downtime_ms"]),
         )
     return titled("Rounds", rows)
+
+
+def _pages(report: Json) -> Any:
+    """How pages travelled, where some did otherwise than as they are."""
+    total = report.get("total")
+    plain_ones = ("raw", "zero", "hole")
+    if not total or not any(
+        n for k, n in total["pages_by_encoding"].items() if k not in plain_ones
+    ):
+        return None
+    rows = encoding_table(total)
+    return titled("Pages", rows) if rows is not None else None
 
 
 def _downtime(report: Json) -> Any:
@@ -225,7 +238,15 @@ def _closing(report: Json) -> str:
         return f"{words}\n{plain(reason)}"
     if not report["wire_bytes"]:
         return words
-    return f"{words}, {size_words(report['wire_bytes'])} in {time_words(report['total_ms'])}"
+    return f"{words}, {_sent(report)} in {time_words(report['total_ms'])}"
+
+
+def _sent(report: Json) -> str:
+    """Bytes on the wire, and the pages' own size where that is more."""
+    total, sent = report.get("total"), size_words(report["wire_bytes"])
+    if not total or total["raw_bytes"] <= 1.05 * report["wire_bytes"]:
+        return sent
+    return f"{sent} for {size_words(total['raw_bytes'])} of pages"
 
 
 def _place(report: Json) -> str:

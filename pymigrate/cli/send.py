@@ -38,6 +38,7 @@ file:PATH for a stream file, or null: to measure without a destination.
 examples:
   pymigrate send tcp:192.0.2.7:4444 --memory 1G --vcpus 2
   pymigrate send unix:/run/guest.sock --tracker kvm-ring --verify
+  pymigrate send tcp:192.0.2.7:4444 --bandwidth-limit 50 --cpus 2-3 --verbose
   pymigrate send file:guest.pmig --content mixed
 """
 
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     options = migration_options(args)
     enter(args)
     child = Child(args.events) if args.events is not None else None
-    view = child.view if child else make_view()
+    view = child.view if child else make_view(verbose=args.verbose)
     if note := choose_backend(args.backend)[1]:
         view.note(note)
     view.note(f"building a guest of {size_words(config.memory_bytes)}")
@@ -81,12 +82,14 @@ def run(args: argparse.Namespace) -> int:
         vm.resume()
         vm.wait_device_reads(_WARM_UP_READS * config.vcpus, _WARM_UP_TIMEOUT_MS)
         _make_room(target)
-        sending = SendRun(vm, str(target), options, view, args.timeout)
+        sending = SendRun(vm, str(target), options, view, args.timeout, args.tune_after)
         if child:
             child.on_cancel(sending.cancel)
+            child.on_tune(sending.tune)
         report = sending.run()
         report = replace(report, config=_config_json(args, vm, report))
         if child:
+            child.on_tune(None)
             child.view.emit("report", report=report.to_dict())
             child.serve(vm)
     if not child:

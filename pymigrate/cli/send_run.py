@@ -8,14 +8,16 @@ short steps, shows what is new, and turns an interrupt into a cancellation.
 
 from __future__ import annotations
 
+import argparse
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from enum import Enum
 from typing import Any
 
+from pymigrate.cli.tuning_values import TuneAfter, parse_tuning
 from pymigrate.cli.views import Live, View
 from pymigrate.errors import MigrateError
 from pymigrate.machine import Machine
@@ -32,10 +34,17 @@ class SendRun:
     """One attempt to send a machine, with its audience.
 
     :param timeout_ms: cancel after this; None: never.
+    :param tunings: changes of the tuning that follow a round.
     """
 
     def __init__(
-        self, machine: Machine, target: str, options: Options, view: View, timeout_ms: int | None
+        self,
+        machine: Machine,
+        target: str,
+        options: Options,
+        view: View,
+        timeout_ms: int | None,
+        tunings: Sequence[TuneAfter] = (),
     ) -> None:
         self._news: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._view = view
@@ -43,10 +52,11 @@ class SendRun:
         self._result: Report | None = None
         self._error: BaseException | None = None
         self._cancelled = False
+        self._tunings = tunings
         options = replace(
             options,
             on_state=lambda state: self._news.put(lambda: view.state(state.value)),
-            on_round=lambda done: self._news.put(lambda: view.round(plain_round(done))),
+            on_round=self._on_round,
         )
         self._source = Source(machine, target, options)
         self._thread = threading.Thread(target=self._migrate, name="pmig-send")
@@ -82,6 +92,27 @@ class SendRun:
         except MigrateError as error:
             words = str(error)
             self._news.put(lambda: self._view.note(words))
+
+    def tune(self, changes: Sequence[str]) -> None:
+        """Change the tuning, and say what came of it. Any thread.
+
+        :param changes: like ``compress=zstd:3``.
+        """
+        try:
+            tuning = parse_tuning(self._source.tuning, changes)
+            self._source.tune(tuning)
+        except (argparse.ArgumentTypeError, ValueError, MigrateError) as error:
+            words = f"not tuned: {error}"
+        else:
+            words = f"tuned: {' '.join(changes)}"
+        self._news.put(lambda: self._view.note(words))
+
+    def _on_round(self, done: RoundReport) -> None:
+        """On the thread that migrates, so the next round is already tuned."""
+        self._news.put(lambda: self._view.round(plain_round(done)))
+        for after in self._tunings:
+            if done.epoch == after.round and done.kind == "fuzzy":
+                self.tune(after.changes)
 
     def _migrate(self) -> None:
         try:

@@ -128,15 +128,26 @@ def round_words(round: Mapping[str, Any]) -> str:
     )
 
 
-def make_view(quiet: bool = False) -> View:
-    """Drawn on a terminal, plain lines elsewhere, nothing when quiet."""
+def make_view(quiet: bool = False, verbose: bool = False) -> View:
+    """Drawn on a terminal, plain lines elsewhere, nothing when quiet.
+
+    :param verbose: explain every round.
+    """
+    from pymigrate.cli.console import stderr
+
     if quiet:
         return NoView()
-    if not sys.stderr.isatty():
-        return PlainView()
-    from pymigrate.cli.live import LiveView
+    console = stderr()
+    view: View = PlainView()
+    if sys.stderr.isatty():
+        from pymigrate.cli.live import LiveView
 
-    return LiveView()
+        view = LiveView(console)
+    if not verbose:
+        return view
+    from pymigrate.cli.verbose import VerboseView
+
+    return VerboseView(view, console)
 
 
 class NoView:
