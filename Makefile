@@ -36,8 +36,11 @@ test-tsan: build ## the C unit tests under ThreadSanitizer
 test-lab: build lab-packages ## KVM, tracker and migration tests under kvm_amd
 	$(BIN)/pytest -m lab
 
-bench: build ## measure this machine; results go to bench/results/
-	$(BIN)/python bench/run.py
+bench: build bench-packages ## measure this machine beside QEMU; about 40 minutes
+	$(BIN)/python -m bench.run
+
+bench-quick: build bench-packages ## the same with small guests, once each, not kept
+	$(BIN)/python -m bench.run --quick --discard
 
 lint: build $(VENV)/.linters ## formatters and type checkers, changing nothing
 	@PYTHON=$(PYTHON) scripts/packages.sh lint
@@ -59,6 +62,9 @@ lab-packages: $(VENV)/.installed
 	@PYTHON=$(PYTHON) scripts/packages.sh test lab
 	@test -x $(BIN)/vng || $(BIN)/pip install -q 'virtme-ng>=1.42'
 
+bench-packages: | system-packages
+	@PYTHON=$(PYTHON) scripts/packages.sh bench
+
 # The build dependencies are in the environment, so that pip need not fetch
 # them into a temporary one for each build.
 $(VENV)/.installed: pyproject.toml setup.py | system-packages
@@ -75,6 +81,6 @@ $(NATIVE): $(VENV)/.installed $(C_SOURCES) pymigrate/_native_build.py
 	$(BIN)/python setup.py -q build_ext --inplace
 	@touch $@
 
-.PHONY: help build demo test test-asan test-tsan test-lab bench lint clean \
-	system-packages lab-packages
+.PHONY: help build demo test test-asan test-tsan test-lab bench bench-quick \
+	lint clean system-packages lab-packages bench-packages
 .DELETE_ON_ERROR:

@@ -3,51 +3,121 @@
 
 from __future__ import annotations
 
+import datetime
 import json
-import statistics
+import os
+import platform
+import subprocess
 import sys
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.scenario import Ratio, Scenario
+from bench.stats import best_of, paired_ratios, spread, summarize
+from bench.task import GIB, Run, Task
 from pymigrate.host import host_facts
 
-MIB = 1 << 20
-GIB = 1 << 30
+SCHEMA = "pymigrate.bench/2"
 
 
-@dataclass
-class Result:
-    """One benchmark.
+class ResultsError(RuntimeError):
+    """Results are not kept; the sentence says why."""
 
-    :ivar runs: one dictionary of figures for each run; names end in units.
-    :ivar summary: min, median and max of every figure over the runs.
+
+def figures(run: Run, task: Task) -> dict[str, Any]:
+    """A run with what follows from it."""
+    found = asdict(run)
+    seconds = run.total_ms / 1000 if run.total_ms else None
+    gib = task.touched_bytes / GIB
+    cpus = (run.source_cpu_s, run.destination_cpu_s)
+    known = run.outcome == "completed" and None not in cpus
+    found["bytes_per_s"] = task.touched_bytes / seconds if seconds else None
+    found["cpu_s_per_gib"] = sum(cpu or 0.0 for cpu in cpus) / gib if known and gib else None
+    found["wire_bytes_per_memory"] = (
+        run.wire_bytes / task.touched_bytes
+        if run.wire_bytes is not None and task.touched_bytes and seconds
+        else None
+    )
+    return found
+
+
+def document(scenario: Scenario, task: Task, runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
+    """Everything about one scenario, as JSON."""
+    by_name = {name: [figures(run, task) for run in made] for name, made in runs.items()}
+    return {
+        "schema": SCHEMA,
+        "name": scenario.name,
+        "title": scenario.title,
+        "says": scenario.says,
+        "task": asdict(task) | {"touched_bytes": task.touched_bytes},
+        "facts": facts(),
+        "contenders": [
+            {"name": contender.name, "kind": type(contender).__name__}
+            for contender in scenario.contenders
+            if contender.name in by_name
+        ],
+        "runs": by_name,
+        "summary": {name: summarize(made) for name, made in by_name.items()},
+        "ratios": [found for ratio in scenario.ratios if (found := _ratio(ratio, by_name))],
+    }
+
+
+def _ratio(ratio: Ratio, runs: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any] | None:
+    candidates = {name: runs[name] for name in ratio.under if name in runs}
+    under = best_of(candidates, ratio.figure, most=ratio.most)
+    if under is None or ratio.over not in runs:
+        return None
+    values = paired_ratios(runs[ratio.over], runs[under], ratio.figure)
+    found = spread(values)
+    return {
+        **asdict(ratio),
+        "under": under,
+        "values": values,
+        "summary": asdict(found) if found else None,
+    }
+
+
+def facts() -> dict[str, Any]:
+    """The host, the programs, the date and the command."""
+    return {
+        **asdict(host_facts()),
+        "load_average": os.getloadavg()[0],
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": " ".join(["python", "-m", "bench.run", *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "transparent_hugepages": _first_line("/sys/kernel/mm/transparent_hugepage/enabled"),
+    }
+
+
+def _commit() -> str:
+    """Of the checkout, marked where it was changed since."""
+    line = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    done = subprocess.run(line, cwd=Path(__file__).parent, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+def _first_line(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def check_free(path: Path, force: bool) -> None:
+    """Results are never overwritten unasked.
+
+    :raises ResultsError: something is there.
     """
-
-    name: str
-    parameters: dict[str, Any]
-    runs: list[dict[str, Any]]
-    summary: dict[str, dict[str, float]] = field(default_factory=dict)
-    schema: str = "pymigrate.bench/1"
-    command: str = ""
-    host: dict[str, Any] = field(default_factory=dict)
-
-    def write(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+    if path.exists() and not force:
+        raise ResultsError(f"{path} exists: choose another --results, or overwrite it with --force")
 
 
-def summarize(result: Result) -> Result:
-    """Fill in the summary, the host and the command."""
-    for name, first in result.runs[0].items():
-        if isinstance(first, (int, float)):
-            values = [run[name] for run in result.runs]
-            result.summary[name] = {
-                "min": min(values),
-                "median": statistics.median(values),
-                "max": max(values),
-            }
-    result.host = asdict(host_facts())
-    script = Path(sys.argv[0])
-    result.command = " ".join(["python", f"bench/{script.name}", *sys.argv[1:]])
-    return result
+def write(path: Path, data: Mapping[str, Any]) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(data, indent=1) + "\n")
+    part.replace(path)

@@ -3,7 +3,7 @@
 #
 # packages.sh SET... - see to it that what a set of targets needs is there
 #
-# A set is build, test, lab or lint.  Each need is probed by what it gives (a
+# A set is build, test, lab, lint or bench.  Each need is probed by what it gives (a
 # header, a command), not by package name, so nothing is installed over a
 # tool that came another way.  Root on Debian installs what is missing;
 # anybody else is told what to install.
@@ -67,13 +67,19 @@ lab_needs() {
 	need kmod command -v modprobe
 }
 
+bench_needs() {
+	need qemu-system-x86 command -v qemu-system-x86_64
+	need iperf3 command -v iperf3
+	need binutils command -v ld
+}
+
 lint_needs() {
 	need clang-format command -v clang-format
 }
 
 for set in "$@"; do
 	case $set in
-	build | test | lab | lint) "${set}_needs" ;;
+	build | test | lab | lint | bench) "${set}_needs" ;;
 	*)
 		echo "$0: no such set: $set" >&2
 		exit 2

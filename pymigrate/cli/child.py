@@ -4,8 +4,9 @@
 A child is an ordinary ``send`` or ``recv`` with two hidden options. It
 reports as JSON lines on a file descriptor and takes commands, one a line,
 from its standard input: ``cancel`` and ``tune KEY=VALUE ...`` at once;
-``heartbeats``, ``prove MS`` and ``quit`` when the migration is over. When its
-input ends the parent is gone, and the child cancels and goes.
+``heartbeats``, ``prove MS`` and ``quit`` when the migration is over. A source
+that was told to ``--hold`` begins with the migration on ``go``. When its input
+ends the parent is gone, and the child cancels and goes.
 """
 
 from __future__ import annotations
@@ -51,6 +52,12 @@ class Child:
     def on_tune(self, tune: Callable[[Sequence[str]], None] | None) -> None:
         """Whom to hand changes of the tuning to; None: nobody."""
         self._tune = tune
+
+    def hold(self) -> None:
+        """Say that the guest runs, and wait until the parent wants it sent."""
+        self.view.emit("held")
+        if self._commands.get() == "quit":
+            self._commands.put("quit")
 
     def serve(self, vm: Vm | None) -> None:
         """Answer commands until the parent has had enough."""

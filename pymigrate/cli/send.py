@@ -81,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.closing(view), _build(config) as vm:
         vm.resume()
         vm.wait_device_reads(_WARM_UP_READS * config.vcpus, _WARM_UP_TIMEOUT_MS)
+        if child and args.hold:
+            child.hold()
         _make_room(target)
         sending = SendRun(vm, str(target), options, view, args.timeout, args.tune_after)
         if child:
