@@ -41,7 +41,7 @@ OUTSIDE = {
     "xxhash.h": r"page/\w+\.[ch]",
 }
 
-PURE_MODULES = ("policy", "report", "protocol", "inspector", "tuning")
+PURE_MODULES = ("policy", "simulation", "report", "protocol", "inspector", "tuning")
 
 
 def c_files() -> list[Path]:

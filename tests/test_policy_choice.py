@@ -73,7 +73,7 @@ def test_what_cannot_be_reached_is_given_up_at_once() -> None:
     decision, history = run(TOO_FAST)
     assert decision.action is Action.GIVE_UP
     assert len(history) == 3
-    assert "would not bring the downtime below 2," in decision.reason
+    assert "would not bring the downtime below 1,9" in decision.reason
 
 
 def test_small_pages_on_the_wire_are_small_in_the_prediction() -> None:

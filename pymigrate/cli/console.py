@@ -84,9 +84,9 @@ def plain(text: str) -> str:
 
 
 def check_json_path(target: str | None) -> None:
-    """Refuse a --json target that cannot be written, before the work begins."""
+    """Refuse a --json or --trace target that cannot be written, before the work begins."""
     if target and target != "-" and not Path(target).absolute().parent.is_dir():
-        raise CommandError(f"--json: the directory of {target} does not exist", Exit.USAGE)
+        raise CommandError(f"the directory of {target} does not exist", Exit.USAGE)
 
 
 def write_json(target: str, report: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from pymigrate.cli.console import check_json_path, write_json
 from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.cli.guest_options import add_guest_options, choose_backend, guest_config
 from pymigrate.cli.migration_options import add_migration_options, migration_options
+from pymigrate.cli.policy_options import add_trace_option, policy_words, write_trace
 from pymigrate.cli.tuning_options import tuning_words
 from pymigrate.cli.units import parse_count, parse_duration_ms, parse_rate, size_words
 
@@ -68,6 +69,7 @@ def add_parser(commands: Any) -> None:
         "--runs", type=parse_count, default=1, metavar="N", help="do it N times and summarize"
     )
     demo.add_argument("--json", metavar="FILE|-", help="write the report as JSON")
+    add_trace_option(demo)
     parser.set_defaults(run=run)
 
 
@@ -76,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from pymigrate.cli.views import make_view
 
     check_json_path(args.json)
+    check_json_path(args.trace)
     config = guest_config(args)
     migration_options(args)  # to refuse here what the processes would refuse
     _check_memory(config)
@@ -149,10 +152,10 @@ def _send_options(args: argparse.Namespace, config: VmConfig) -> list[str]:
         "--backing": config.backing.value,
         "--backend": config.backend.value,
         "--tracker": args.tracker,
-        "--downtime-limit-ms": args.downtime_limit_ms,
     }
     words = [str(word) for option in options.items() for word in option]
     words += tuning_words(args)
+    words += policy_words(args)
     words += ["--verify"] if args.verify else []
     return words + (["--timeout", f"{args.timeout}ms"] if args.timeout else [])
 
@@ -178,8 +181,9 @@ def _show(args: argparse.Namespace, reports: list[dict[str, Any]]) -> None:
     document = reports[0] if args.runs == 1 else summarize(reports)
     if args.json:
         write_json(args.json, document)
-    if args.json == "-":
-        return
-    show_report(reports[-1])
-    if args.runs > 1:
-        show_summary(document)
+    if "-" not in (args.json, args.trace):
+        show_report(reports[-1])
+        if args.runs > 1:
+            show_summary(document)
+    if args.trace:
+        write_trace(args.trace, reports[-1])

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pymigrate import __version__
-from pymigrate.cli import check, demo, inspect, recv, send
+from pymigrate.cli import check, demo, inspect, recv, send, simulate
 from pymigrate.cli.console import say_error
 from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.errors import MigrateError
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pymigrate {__version__}")
     commands: Any = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    for module in (demo, send, recv, inspect, check):
+    for module in (demo, send, recv, inspect, simulate, check):
         module.add_parser(commands)
     return parser
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.cli.guest_options import TRACKERS
+from pymigrate.cli.policy_options import add_policy_options, policy_options
 from pymigrate.cli.tuning_options import add_tuning_options, tuning_values
 from pymigrate.cli.units import parse_duration_ms
 
@@ -27,13 +28,6 @@ def add_migration_options(parser: argparse.ArgumentParser) -> None:
         help="how dirty pages are found (default: auto, the best that works)",
     )
     group.add_argument(
-        "--downtime-limit-ms",
-        type=_milliseconds,
-        default=300.0,
-        metavar="MS",
-        help="never switch over when more is predicted (default: 300)",
-    )
-    group.add_argument(
         "--verify", action="store_true", help="compare every page before the handover"
     )
     group.add_argument(
@@ -42,6 +36,7 @@ def add_migration_options(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="cancel after this long, like 30s (default: never)",
     )
+    add_policy_options(parser)
     add_tuning_options(parser)
 
 
@@ -52,24 +47,13 @@ def migration_options(args: argparse.Namespace) -> Options:
     """
     from pymigrate._engine import TrackerKind
     from pymigrate.options import Options
-    from pymigrate.policy import PolicyOptions
 
     try:
         return Options(
             tracker=TrackerKind(args.tracker),
-            policy=PolicyOptions(downtime_limit_ms=args.downtime_limit_ms),
+            policy=policy_options(args),
             verify=args.verify,
             **tuning_values(args),
         )
     except ValueError as error:
         raise CommandError(str(error), Exit.USAGE) from error
-
-
-def _milliseconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds above 0")
-    return value

@@ -15,6 +15,7 @@ from pymigrate.cli.console import check_json_path, write_json
 from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.cli.guest_options import add_guest_options, choose_backend, guest_config
 from pymigrate.cli.migration_options import add_migration_options, migration_options
+from pymigrate.cli.policy_options import add_trace_option, write_trace
 from pymigrate.cli.units import size_words
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def add_parser(commands: Any) -> None:
     add_migration_options(parser)
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="FILE|-", help="write the report as JSON")
+    add_trace_option(output)
     output.add_argument("--force", action="store_true", help="file:PATH may be overwritten")
     add_child_options(parser)
     parser.set_defaults(run=run)
@@ -69,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from pymigrate.cli.views import make_view
 
     check_json_path(args.json)
+    check_json_path(args.trace)
     config = guest_config(args)
     target = _target(args)
     options = migration_options(args)
@@ -149,5 +152,7 @@ def _show(args: argparse.Namespace, report: Report) -> None:
 
     if args.json:
         write_json(args.json, report.to_dict())
-    if args.json != "-":
+    if "-" not in (args.json, args.trace):
         show_report(report.to_dict())
+    if args.trace:
+        write_trace(args.trace, report.to_dict())

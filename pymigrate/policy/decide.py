@@ -19,7 +19,9 @@ __all__ = ["decide"]
 
 History = Sequence[RoundMeasurement]
 
-# A round that was to win downtime and won less than this share won nothing.
+# Less than this share of the downtime to win is within what guests vary.
+GAIN = 0.25
+# A round that won less than this share of what it promised won nothing.
 KEPT = 0.25
 
 
@@ -79,7 +81,10 @@ def _within_limit(
     options: PolicyOptions,
 ) -> Decision:
     now_ms = steps[0].downtime_ms
-    if best.rounds and not _promise_broken(history, costs, now_ms, options):
+    clearly = best.downtime_ms <= (1 - GAIN) * now_ms
+    # A throttled guest suffers from every round.
+    free = history[-1].throttle_percent == 0
+    if best.rounds and clearly and free and not _promises_broken(history, costs, options):
         words = f"{best.rounds} more rounds" if best.rounds > 1 else "another round"
         gain = f"{words} should bring {now_ms:.1f} ms of downtime to {best.downtime_ms:.1f} ms"
         return _continue(history, steps, best, gain)
@@ -111,18 +116,26 @@ def _above_limit(
     return _decision(Action.GIVE_UP, history, steps, None, reason)
 
 
-def _promise_broken(
-    history: History, costs: SwitchoverCosts, now_ms: float, options: PolicyOptions
-) -> bool:
-    """Was the last round to win downtime within the limit, and did not?
+def _promises_broken(history: History, costs: SwitchoverCosts, options: PolicyOptions) -> bool:
+    """Were rounds to win downtime within the limit, and did not?
 
-    A model that was wrong once in this way is so again: the guest's working
-    set is as large as the shortest window shows it.
+    A model that was wrong twice in this way is so again: the guest's working
+    set is as large as the shortest window shows it. Once may be a hiccup.
     """
+    return _promise_broken(history, costs, options) and (
+        _promise_broken(history[:-1], costs, options)
+    )
+
+
+def _promise_broken(history: History, costs: SwitchoverCosts, options: PolicyOptions) -> bool:
     if len(history) < 3:
         return False
-    before_ms = switch_now_ms(history[:-1], costs)
-    return before_ms <= options.downtime_limit_ms and now_ms > (1 - KEPT) * before_ms
+    before = history[-2]
+    steps = estimate(history[:-1], costs).trajectory(before.pending_pages, before.window_ms, 1)
+    before_ms, promised_ms = steps[0].downtime_ms, steps[-1].downtime_ms
+    if before_ms > options.downtime_limit_ms or promised_ms >= before_ms:
+        return False
+    return switch_now_ms(history, costs) > before_ms - KEPT * (before_ms - promised_ms)
 
 
 def _continue(history: History, steps: Sequence[Step], aim: Step, reason: str) -> Decision:

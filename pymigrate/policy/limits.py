@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pymigrate.policy.measurement import RoundMeasurement, SwitchoverCosts
 from pymigrate.policy.model import estimate
@@ -19,12 +20,22 @@ def switch_now_ms(history: Sequence[RoundMeasurement], costs: SwitchoverCosts) -
 
 
 def reachable_ms(
-    history: Sequence[RoundMeasurement], costs: SwitchoverCosts, options: PolicyOptions
+    history: Sequence[RoundMeasurement],
+    costs: SwitchoverCosts,
+    options: PolicyOptions,
+    optimism: float = 1.0,
 ) -> float:
-    """The least downtime on the way to the fixed point."""
+    """The least downtime on the way to the fixed point.
+
+    :param optimism: of a guest that dirties at so much of the measured rate.
+        Near the rate of the link a small error of it is a large one of where
+        rounds settle.
+    """
     last = history[-1]
     rounds = max(0, options.max_rounds - len(history))
-    steps = estimate(history, costs).trajectory(last.pending_pages, last.window_ms, rounds)
+    model = estimate(history, costs)
+    slower = replace(model.growth, pages_per_s=optimism * model.growth.pages_per_s)
+    steps = replace(model, growth=slower).trajectory(last.pending_pages, last.window_ms, rounds)
     return min(step.downtime_ms for step in steps)
 
 
@@ -50,15 +61,23 @@ def out_of_reach(
 ) -> str:
     """Why no number of rounds helps, or nothing.
 
-    Believed only when the rounds before last said so as well: one round may
-    have met a burst, and the first says little of the pages to come.
+    Believed only when the round before said so as well: one may have met a
+    burst, and the first says little of the pages to come. A guest that is
+    throttled already is throttled more without that: it is given time again
+    before it is given up.
     """
-    if len(history) < 3:
-        return ""
-    same = history[-2].throttle_percent == history[-1].throttle_percent
-    limit_ms = options.hopeless_factor * options.downtime_limit_ms
-    best_ms = reachable_ms(history, costs, options)
-    if not same or min(best_ms, reachable_ms(history[:-1], costs, options)) <= limit_ms:
+    throttled = history[-1].throttle_percent > 0
+    if throttled and next_throttle(history, options):
+        best_ms = reachable_ms(history, costs, options)
+        far = best_ms > options.downtime_limit_ms
+    else:
+        best_ms = reachable_ms(history, costs, options, options.optimism)
+        far = len(history) >= 3 and best_ms > options.downtime_limit_ms
+        far = far and history[-2].throttle_percent == history[-1].throttle_percent
+        far = far and (
+            reachable_ms(history[:-1], costs, options, options.optimism) > options.downtime_limit_ms
+        )
+    if not far:
         return ""
     return f"further rounds would not bring the downtime below {best_ms:,.0f} ms"
 

@@ -18,7 +18,7 @@ from pymigrate.policy.speed import Speed, measure_speed
 __all__ = ["Model", "Step", "estimate", "figures", "final_downtime_ms"]
 
 # Further rounds looked at; the fixed point is reached long before.
-HORIZON = 24
+HORIZON = 100
 # Pages change by less than this share from round to round: settled.
 SETTLED = 0.01
 
@@ -94,17 +94,24 @@ class Model:
 def estimate(history: Sequence[RoundMeasurement], costs: SwitchoverCosts) -> Model:
     """The model of a non-empty history.
 
-    Of the guest, only what it did under the throttling of the last round.
+    A throttled guest dirties what the others would in a shorter window: all
+    samples are brought to the throttling of the last round.
     """
     last = history[-1]
-    alike = [r for r in history if r.throttle_percent == last.throttle_percent]
+    running = _running(last)
+    samples = [(r.window_ms * _running(r) / running, r.pending_pages) for r in history]
     rate = 1000.0 * last.pending_pages / last.window_ms if last.window_ms > 0 else 0.0
     return Model(
         speed=measure_speed(history, costs),
-        growth=fit_growth([(r.window_ms, r.pending_pages) for r in alike]),
+        growth=fit_growth(samples),
         costs=costs,
         dirty_pages_per_s=rate,
     )
+
+
+def _running(measured: RoundMeasurement) -> float:
+    """The share of its time that the guest may run."""
+    return 1.0 - measured.throttle_percent / 100.0
 
 
 def final_downtime_ms(model: Model, pages: float) -> float:

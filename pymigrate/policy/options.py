@@ -35,8 +35,9 @@ class PolicyOptions:
     :ivar settle_ms: below the limit, downtime not worth another round.
     :ivar downtime_weight: downtime: how many ms of pre-copy one ms less of
         downtime is worth, once within the limit.
-    :ivar hopeless_factor: give up when the model says that no number of
-        rounds brings the downtime below so many times the limit.
+    :ivar optimism: give up when no number of rounds would bring the downtime
+        below the limit, not even if the guest dirtied pages at so much of
+        the rate that was measured.
     :ivar throttle_percent: the guest may be kept from running for so much of
         its time before the migration is given up; 0: never.
     :ivar throttle_step: by so many percent more each time.
@@ -50,8 +51,8 @@ class PolicyOptions:
     settle_ms: float = 1.0
     policy: PolicyKind | PolicyFunction = PolicyKind.DOWNTIME
     time_budget_ms: float | None = None
-    downtime_weight: float = 4.0
-    hopeless_factor: float = 1.2
+    downtime_weight: float = 10.0
+    optimism: float = 0.75
     throttle_percent: int = 0
     throttle_step: int = 10
 

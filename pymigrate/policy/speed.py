@@ -25,6 +25,9 @@ from pymigrate.policy.measurement import (
 
 __all__ = ["Speed", "measure_speed"]
 
+# A round that sent so long was not about round trips, however few its pages.
+BULK_MS = 20.0
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -80,16 +83,14 @@ def _bandwidth(history: Sequence[RoundMeasurement]) -> float:
     """Of the link: as the engine measured it, else bytes over time.
 
     A round that waited for the processors, or is tiny, says too little of
-    it: what the engine measured counts first, then the fastest of the bulk
-    rounds among the last ones, then whatever carried most.
+    it: what the engine measured counts first, then the fastest of the last
+    bulk rounds, then the fastest of all.
     """
     for measured in reversed(history):
         if measured.link_bytes_per_s > 0:
             return measured.link_bytes_per_s
     bulk = [r for r in history if r.wire_bytes >= BULK_BYTES][-3:]
-    if not bulk:
-        bulk = [max(history, key=lambda r: r.wire_bytes)]
-    return max(_per_s(r.wire_bytes, _sending_ms(r)) for r in bulk)
+    return max(_per_s(r.wire_bytes, _sending_ms(r)) for r in bulk or history)
 
 
 def _bytes_per_page(history: Sequence[RoundMeasurement]) -> float:
@@ -113,11 +114,18 @@ def _page_ms(
     for pages there.
     """
     for measured in reversed(history[1:]):
-        if measured.sent_pages >= BULK_PAGES:
+        if _is_bulk(measured):
             return _sending_ms(measured, overhead_ms) / measured.sent_pages
     by_link = 1000.0 * bytes_per_page / bandwidth if bandwidth > 0 else 0.0
     bounds = [_sending_ms(r) / r.sent_pages for r in history[-3:] if r.sent_pages >= TYPICAL_PAGES]
     return min([by_link, *bounds]) if by_link > 0 else min(bounds, default=0.0)
+
+
+def _is_bulk(measured: RoundMeasurement) -> bool:
+    """Did it spend its time on pages rather than on round trips?"""
+    if measured.sent_pages >= BULK_PAGES:
+        return True
+    return measured.sent_pages >= TYPICAL_PAGES and _sending_ms(measured) >= BULK_MS
 
 
 def _overhead_ms(
@@ -127,7 +135,7 @@ def _overhead_ms(
     small = [
         max(0.0, _sending_ms(r) - 1000.0 * r.wire_bytes / bandwidth)
         for r in again
-        if r.sent_pages < BULK_PAGES and bandwidth > 0 and not r.disturbed
+        if not _is_bulk(r) and bandwidth > 0 and not r.disturbed
     ]
     return min(small) if small else costs.round_trip_ms
 
