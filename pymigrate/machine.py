@@ -70,6 +70,18 @@ class Machine(ABC):
         May be called more than once: for the rehearsal, then for real.
         """
 
+    def throttle(self, percent: int) -> bool:
+        """Keep vCPUs that write from running for percent of the time; any thread.
+
+        A few milliseconds at a time, and without making pause() wait. Called
+        again and again while a migration does not converge, and with 0 when
+        it ends without the machine having moved.
+
+        :param percent: 0 (run freely) to 99.
+        :return: whether that was done; the default is a machine that cannot.
+        """
+        return False
+
     def before_run(self) -> None:  # noqa: B027 - an optional hook
         """Called once at the destination, just before its first resume()."""
 
@@ -99,6 +111,7 @@ class CallableMachine(Machine):
     :param tracker: makes a tracker; None offers what works without KVM.
     :param description: members added to describe(); ``memory`` is filled in.
     :param check: further differences, besides those of the memory map.
+    :param throttle: called with a percentage; None: it cannot be throttled.
     """
 
     def __init__(
@@ -113,6 +126,7 @@ class CallableMachine(Machine):
         description: Mapping[str, Any] | None = None,
         check: Callable[[dict[str, Any]], list[str]] | None = None,
         before_run: Callable[[], None] | None = None,
+        throttle: Callable[[int], None] | None = None,
         close: Callable[[], None] | None = None,
     ) -> None:
         self._memory = memory
@@ -122,6 +136,7 @@ class CallableMachine(Machine):
         self._description = dict(description or {})
         self._check = check
         self._before_run = before_run
+        self._throttle = throttle
         self._close = close
         self._running: bool | None = None
         self._closed = False
@@ -159,6 +174,12 @@ class CallableMachine(Machine):
 
     def load_state(self, data: bytes) -> None:
         self._load_state(data)
+
+    def throttle(self, percent: int) -> bool:
+        if self._throttle is None:
+            return False
+        self._throttle(percent)
+        return True
 
     def before_run(self) -> None:
         if self._before_run is not None:

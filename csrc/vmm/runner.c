@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/error.h"
 #include "vmm/vm.h"
@@ -56,6 +57,7 @@ static void *worker_main(void *opaque)
 	/* Names hold 15 bytes; PVMM_MAX_VCPUS makes these fit. */
 	snprintf(name, sizeof(name), "%s%u", runner->ops->name, worker->index);
 	pthread_setname_np(pthread_self(), name);
+	worker->tid = gettid();
 	while (wait_for_run(runner, worker)) {
 		if (runner->ops->run(worker, &why))
 			stop_for_good(runner, worker, &why);
@@ -136,18 +138,34 @@ void pvmm_runner_stop(struct pvmm_runner *runner)
 	runner->ops = NULL;
 }
 
-void pvmm_runner_pause(struct pvmm_runner *runner)
+/* With the lock held. Returns how many there were. */
+static uint32_t kick_workers(struct pvmm_runner *runner)
 {
-	pthread_mutex_lock(&runner->lock);
-	__atomic_store_n(&runner->running, false, __ATOMIC_RELEASE);
+	uint32_t n = 0;
+
 	for (uint32_t i = 0; i < runner->n_workers; i++) {
 		struct pvmm_worker *worker = &runner->workers[i];
 
 		if (!worker->started || worker->parked)
 			continue;
 		runner->ops->kick(worker);
-		runner->n_kicks++;
+		n++;
 	}
+	return n;
+}
+
+void pvmm_runner_kick(struct pvmm_runner *runner)
+{
+	pthread_mutex_lock(&runner->lock);
+	kick_workers(runner);
+	pthread_mutex_unlock(&runner->lock);
+}
+
+void pvmm_runner_pause(struct pvmm_runner *runner)
+{
+	pthread_mutex_lock(&runner->lock);
+	__atomic_store_n(&runner->running, false, __ATOMIC_RELEASE);
+	runner->n_kicks += kick_workers(runner);
 	wait_for_rest(runner);
 	pthread_mutex_unlock(&runner->lock);
 }

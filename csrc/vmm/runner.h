@@ -15,6 +15,7 @@
 #define PVMM_RUNNER_H
 
 #include <pthread.h>
+#include <sys/types.h>
 
 #include "vmm/vmm.h"
 
@@ -27,11 +28,16 @@ struct pvmm_worker;
  *		bring the vCPU to rest and return 0; or a negative errno value
  *		with err filled in when it cannot go on
  * @kick:	any thread: make a running run() look at the flag
+ * @alarm:	on the worker's thread: do the same so many ns from now, if
+ *		run() does not look often by itself
+ * @wait:	on the worker's thread: wait so many ns, or for a kick
  */
 struct pvmm_backend_ops {
 	const char *name;
 	int (*run)(struct pvmm_worker *worker, struct pmig_error *err);
 	void (*kick)(struct pvmm_worker *worker);
+	void (*alarm)(struct pvmm_worker *worker, uint64_t ns);
+	void (*wait)(struct pvmm_worker *worker, uint64_t ns);
 };
 
 /**
@@ -39,6 +45,7 @@ struct pvmm_backend_ops {
  * @vm:		its machine
  * @index:	its number
  * @thread:	valid while @started
+ * @tid:	of the thread, set before it parks for the first time
  * @parked:	not in run(); under the runner's lock
  * @stopped:	will never run again; under the runner's lock
  */
@@ -46,6 +53,7 @@ struct pvmm_worker {
 	struct pvmm *vm;
 	uint32_t index;
 	pthread_t thread;
+	pid_t tid;
 	bool started;
 	bool parked;
 	bool stopped;
@@ -84,6 +92,9 @@ void pvmm_runner_stop(struct pvmm_runner *runner);
 
 void pvmm_runner_pause(struct pvmm_runner *runner);
 int pvmm_runner_resume(struct pvmm_runner *runner, struct pmig_error *err);
+
+/* Make workers that run look around. */
+void pvmm_runner_kick(struct pvmm_runner *runner);
 
 /* Is every worker parked and to stay so? */
 bool pvmm_runner_paused(struct pvmm_runner *runner);

@@ -28,6 +28,21 @@ static void kick(struct pvmm_worker *worker)
 	pthread_kill(worker->thread, SIGRTMIN);
 }
 
+/* The signal of a kick, which the thread blocks, ends this as well. */
+static void wait_for_kick(struct pvmm_worker *worker, uint64_t ns)
+{
+	const struct timespec at_most = {
+		.tv_sec = (time_t)(ns / 1000000000),
+		.tv_nsec = (long)(ns % 1000000000),
+	};
+	sigset_t set;
+
+	(void)worker;
+	sigemptyset(&set);
+	sigaddset(&set, SIGRTMIN);
+	(void)sigtimedwait(&set, NULL, &at_most);
+}
+
 static int exception(struct pvmm_worker *worker, uint32_t vector,
 		     struct pmig_error *err)
 {
@@ -143,7 +158,10 @@ static int run_vcpu(struct pvmm_worker *worker, struct pmig_error *err)
 	int rc = 0;
 
 	drain_kick();
+	pvmm_turn_begin(worker);
 	while (!rc && !pvmm_worker_must_park(worker)) {
+		if (pvmm_turn_waited(worker))
+			continue;
 		if (!ioctl(fd, KVM_RUN, 0))
 			rc = handle_exit(worker, run, err);
 		else if (errno == EINTR)
@@ -159,4 +177,6 @@ const struct pvmm_backend_ops pvmm_vcpu_ops = {
 	.name = "pvmm-vcpu",
 	.run = run_vcpu,
 	.kick = kick,
+	.alarm = pvmm_throttle_alarm,
+	.wait = wait_for_kick,
 };

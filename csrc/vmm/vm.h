@@ -10,6 +10,7 @@
 #include "vmm/plan.h"
 #include "vmm/ram.h"
 #include "vmm/runner.h"
+#include "vmm/throttle.h"
 #include "vmm/track.h"
 #include "vmm/writer.h"
 
@@ -22,6 +23,7 @@
  * @kvm:	of the KVM backend
  * @writers:	of the threads backend
  * @runner:	has its own lock
+ * @throttle:	percent for any thread, turns each for its worker
  */
 struct pvmm {
 	struct pvmm_plan plan;
@@ -31,6 +33,7 @@ struct pvmm {
 	struct pvmm_kvm kvm;
 	struct pvmm_writers writers;
 	struct pvmm_runner runner;
+	struct pvmm_throttle throttle;
 };
 
 /* The mailbox page, or the heartbeat page, of a vCPU. */

@@ -76,6 +76,7 @@ void pvmm_free(struct pvmm *vm)
 	if (!vm)
 		return;
 	pvmm_runner_stop(&vm->runner);
+	pvmm_throttle_free(&vm->throttle);
 	pvmm_writers_free(&vm->writers);
 	pvmm_kvm_free(&vm->kvm);
 	pvmm_devices_destroy(&vm->devices);

@@ -147,6 +147,26 @@ void pvmm_status(struct pvmm *vm, struct pvmm_status *status);
 int pvmm_wait_device_reads(struct pvmm *vm, uint64_t n, int timeout_ms,
 			   struct pmig_error *err);
 
+/*
+ * Keep vCPUs that write from running for percent of the time, 0 to 99, a few
+ * ms at a time; 0 ends it. A pause is as prompt as ever. It is not a part of
+ * the state: a machine that is loaded runs freely. -EINVAL; -EAGAIN no timer
+ * is to be had. Any thread.
+ */
+int pvmm_throttle(struct pvmm *vm, uint32_t percent, struct pmig_error *err);
+
+struct pvmm_throttled {
+	uint32_t struct_size;
+	uint32_t percent;	  /* as asked for */
+	uint32_t held_back_vcpus; /* that write, and so are held back now */
+	uint32_t reserved;
+	uint64_t waits;	    /* that vCPUs were made to */
+	uint64_t waited_ns; /* by all vCPUs together */
+};
+
+/* Any thread. */
+void pvmm_throttled(struct pvmm *vm, struct pvmm_throttled *state);
+
 /* ---- dirty tracking --------------------------------------------------- */
 
 /*

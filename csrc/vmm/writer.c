@@ -154,6 +154,37 @@ static uint64_t next_tick(struct pvmm *vm, uint32_t index)
 	return credit >> 32;
 }
 
+/* Whoever takes kicks has to look at what they may be about. */
+static void drain_kicks(const struct pvmm_writers *writers, uint32_t index)
+{
+	uint64_t kicks;
+
+	(void)!read(writers->kick_fds[index], &kicks, sizeof(kicks));
+}
+
+static void wait_for_kick(struct pvmm_worker *worker, uint64_t ns)
+{
+	const struct pvmm_writers *writers = &worker->vm->writers;
+	const struct timespec at_most = {
+		.tv_sec = (time_t)(ns / NS_PER_S),
+		.tv_nsec = (long)(ns % NS_PER_S),
+	};
+	struct pollfd fd = {
+		.fd = writers->kick_fds[worker->index],
+		.events = POLLIN,
+	};
+
+	(void)ppoll(&fd, 1, &at_most, NULL);
+	drain_kicks(writers, worker->index);
+}
+
+/* A writer looks around every CHUNK_STEPS steps. */
+static void no_alarm(struct pvmm_worker *worker, uint64_t ns)
+{
+	(void)worker;
+	(void)ns;
+}
+
 /* Sleep until the deadline, or a kick. */
 static void wait_for_tick(struct pvmm *vm, uint32_t index)
 {
@@ -171,6 +202,7 @@ static void wait_for_tick(struct pvmm *vm, uint32_t index)
 
 	timerfd_settime(fds[0].fd, TFD_TIMER_ABSTIME, &timer, NULL);
 	(void)poll(fds, 2, -1);
+	drain_kicks(writers, index);
 	if (pvmm_writers_tsc(writers) >= registers->deadline)
 		registers->waiting = 0;
 }
@@ -215,12 +247,14 @@ static int run_writer(struct pvmm_worker *worker, struct pmig_error *err)
 	struct pvmm *vm = worker->vm;
 	uint32_t index = worker->index;
 	struct pvmm_registers *registers = &vm->writers.registers[index];
-	uint64_t kicks;
 
 	(void)err;
 	/* A kick that came after the last run had seen the flag. */
-	(void)!read(vm->writers.kick_fds[index], &kicks, sizeof(kicks));
+	drain_kicks(&vm->writers, index);
+	pvmm_turn_begin(worker);
 	while (!pvmm_worker_must_park(worker)) {
+		if (pvmm_turn_waited(worker))
+			continue;
 		if (registers->waiting) {
 			wait_for_tick(vm, index);
 			continue;
@@ -244,4 +278,6 @@ const struct pvmm_backend_ops pvmm_writer_ops = {
 	.name = "pvmm-writer",
 	.run = run_writer,
 	.kick = kick,
+	.alarm = no_alarm,
+	.wait = wait_for_kick,
 };

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from pymigrate.vmm.config import Backend, Backing, Content, Guest, VmConfig
 from pymigrate.vmm.machine import Vm
-from pymigrate.vmm.proof import Heartbeat, OracleResult, VmStatus
+from pymigrate.vmm.proof import Heartbeat, OracleResult, Throttled, VmStatus
 
 __all__ = [
     "Backend",
@@ -26,6 +26,7 @@ __all__ = [
     "Guest",
     "Heartbeat",
     "OracleResult",
+    "Throttled",
     "Vm",
     "VmConfig",
     "VmStatus",

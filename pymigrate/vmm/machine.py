@@ -25,10 +25,12 @@ from pymigrate.vmm.config import VmConfig
 from pymigrate.vmm.proof import (
     Heartbeat,
     OracleResult,
+    Throttled,
     VmStatus,
     read_heartbeat,
     read_oracle,
     read_status,
+    read_throttled,
 )
 from pymigrate.vmm.tracking import VmTracker
 
@@ -41,7 +43,7 @@ class Vm(Machine):
     """A machine; paused when made.
 
     Only close() may be called from another thread than the others, and
-    status(), heartbeats() and the gaps from any.
+    throttle(), throttled(), status(), heartbeats() and the gaps from any.
 
     :param populate: fill RAM and make the guest ready to run from its start
         (source); False makes an empty machine to load (destination).
@@ -108,6 +110,15 @@ class Vm(Machine):
         err = new_error()
         check(lib.pvmm_resume(self._handle.pointer, err), err)
 
+    def throttle(self, percent: int) -> bool:
+        """See :class:`Machine`; it is not a part of the state.
+
+        :raises EngineError: percent is not 0 to 99, or no timer is to be had.
+        """
+        err = new_error()
+        check(lib.pvmm_throttle(self._handle.pointer, percent, err), err)
+        return True
+
     def save_state(self) -> bytes:
         out, err = ffi.new("struct pmig_state **"), new_error()
         check(lib.pvmm_save(self._handle.pointer, out, err), err)
@@ -165,6 +176,9 @@ class Vm(Machine):
 
     def status(self) -> VmStatus:
         return read_status(self._handle.pointer)
+
+    def throttled(self) -> Throttled:
+        return read_throttled(self._handle.pointer)
 
     def wait_device_reads(self, count: int, timeout_ms: int = 10000) -> None:
         """Return when the guest has used the sequencer count more times.

@@ -8,7 +8,7 @@ from typing import Any
 
 from pymigrate._engine import check, ffi, lib, new_error
 
-__all__ = ["Heartbeat", "OracleResult", "VmStatus"]
+__all__ = ["Heartbeat", "OracleResult", "Throttled", "VmStatus"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,22 @@ class VmStatus:
     message: str
 
 
+@dataclass(frozen=True)
+class Throttled:
+    """How much a machine's vCPUs are kept from running.
+
+    :ivar percent: as asked for.
+    :ivar held_back_vcpus: that write, and so are held back now.
+    :ivar waits: that vCPUs were made to.
+    :ivar waited_ns: by all vCPUs together.
+    """
+
+    percent: int
+    held_back_vcpus: int
+    waits: int
+    waited_ns: int
+
+
 def read_oracle(pointer: Any, *, content: bool) -> OracleResult:
     """Ask the oracle of a paused machine."""
     out, err = ffi.new("struct pvmm_oracle *"), new_error()
@@ -102,3 +118,10 @@ def read_status(pointer: Any) -> VmStatus:
         kicks=out.kicks,
         message=ffi.string(out.message).decode(),
     )
+
+
+def read_throttled(pointer: Any) -> Throttled:
+    out = ffi.new("struct pvmm_throttled *")
+    lib.pvmm_throttled(pointer, out)
+    names = Throttled.__dataclass_fields__
+    return Throttled(**{name: int(getattr(out, name)) for name in names})
