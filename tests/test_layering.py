@@ -21,11 +21,12 @@ BELOW = {
     "base": set(),
     "memory": {"base"},
     "page": {"base"},
+    "codec": {"base"},
     "state": {"base"},
     "dirty": {"base", "memory"},
     "stream": {"base", "memory", "page"},
     "channel": {"base"},
-    "transfer": {"base", "memory", "dirty", "page", "stream", "channel"},
+    "transfer": {"base", "memory", "dirty", "page", "codec", "stream", "channel"},
     "kvm": {"base", "state"},
     "vmm": set(),
 }
@@ -36,8 +37,8 @@ OUTSIDE = {
     "linux/userfaultfd.h": r"\w+/\w*uffd\w*\.[ch]",
     "sys/socket.h": r"channel/\w+\.[ch]",
     "netinet/*": r"channel/\w+\.[ch]",
-    "lz4*": r"page/\w+\.[ch]",
-    "zstd*": r"page/\w+\.[ch]",
+    "lz4*": r"codec/\w+\.[ch]",
+    "zstd*": r"codec/\w+\.[ch]",
     "xxhash.h": r"page/\w+\.[ch]",
 }
 
