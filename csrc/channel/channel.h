@@ -10,6 +10,7 @@
 #ifndef PMIG_CHANNEL_CHANNEL_H
 #define PMIG_CHANNEL_CHANNEL_H
 
+#include <stdatomic.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -57,10 +58,12 @@ struct channel_ops {
  * struct pmig_channel - base of every kind
  * @ops:	its kind
  * @fd:		the caller's descriptor, or -1
+ * @blocked_ns:	time spent waiting until something could be written
  */
 struct pmig_channel {
 	const struct channel_ops *ops;
 	int fd;
+	atomic_uint_least64_t blocked_ns;
 };
 
 /**

@@ -147,17 +147,84 @@ int frame_parse_ranges(const struct frame *frame,
 	return 0;
 }
 
-static int check_entry(const struct frame *frame,
-		       const struct wire_entry *entry, struct pmig_error *err)
+/* How many pages of the running group are still to come, and its encoding. */
+struct group {
+	uint32_t left;
+	uint8_t encoding;
+};
+
+static bool is_delta_size(uint32_t bytes)
 {
-	if (entry->encoding != PMIG_ENCODING_RAW)
+	return bytes > 8 && bytes <= 8 + PMIG_PAGE_BYTES &&
+	       (bytes - 8) % WIRE_LINE_BYTES == 0;
+}
+
+/* Why the size or span of an entry is impossible; NULL when it is not. */
+static const char *misfit_of(const struct wire_entry *entry, uint32_t n_left)
+{
+	switch (entry->encoding) {
+	case PMIG_ENCODING_RAW:
+		return entry->stored_bytes == PMIG_PAGE_BYTES
+			       ? NULL
+			       : "a raw page is not 4096 bytes";
+	case PMIG_ENCODING_UNCHANGED:
+		return entry->stored_bytes ? "an unchanged page has contents"
+					   : NULL;
+	case PMIG_ENCODING_DELTA:
+		return is_delta_size(entry->stored_bytes)
+			       ? NULL
+			       : "impossible size of a delta";
+	case PMIG_ENCODING_COPY:
+		return entry->stored_bytes == sizeof(struct wire_copy)
+			       ? NULL
+			       : "a copy is not 16 bytes";
+	default:
+		if (entry->span == 0 || entry->span > n_left)
+			return "impossible span of a group";
+		if (entry->stored_bytes == 0 ||
+		    entry->stored_bytes > entry->span * PMIG_PAGE_BYTES)
+			return "impossible size of a group";
+		return NULL;
+	}
+}
+
+static bool is_group(uint8_t encoding)
+{
+	return encoding == PMIG_ENCODING_LZ4 || encoding == PMIG_ENCODING_ZSTD;
+}
+
+static int check_follower(const struct frame *frame, struct group *group,
+			  const struct wire_entry *entry,
+			  struct pmig_error *err)
+{
+	if (entry->encoding != group->encoding || entry->span ||
+	    entry->stored_bytes)
+		return bad_field(frame, "a group of pages is interrupted", err);
+	group->left--;
+	return 0;
+}
+
+static int check_entry(const struct frame *frame, struct group *group,
+		       const struct wire_entry *entry, uint32_t n_left,
+		       struct pmig_error *err)
+{
+	const char *misfit;
+
+	if (entry->encoding > PMIG_ENCODING_ZSTD)
 		return pmig_fail(err, -EBADMSG,
 				 "PAGES frame: unknown page encoding %u",
 				 entry->encoding);
-	if (entry->stored_bytes != PMIG_PAGE_BYTES)
-		return bad_field(frame, "a raw page is not 4096 bytes", err);
-	if (entry->span || entry->reserved[0] || entry->reserved[1])
+	if (entry->reserved[0] || entry->reserved[1])
 		return bad_field(frame, "a reserved field is set", err);
+	if (group->left)
+		return check_follower(frame, group, entry, err);
+	misfit = misfit_of(entry, n_left);
+	if (misfit)
+		return bad_field(frame, misfit, err);
+	if (is_group(entry->encoding))
+		*group = (struct group){entry->span - 1u, entry->encoding};
+	else if (entry->span)
+		return bad_field(frame, "a span without a group", err);
 	return 0;
 }
 
@@ -166,10 +233,12 @@ static int check_entries(const struct frame *frame,
 			 const struct wire_entry *entries,
 			 struct pmig_error *err)
 {
+	struct group group = {0};
 	uint64_t stored_bytes = 0;
 
 	for (uint32_t i = 0; i < pages->entry_count; i++) {
-		int rc = check_entry(frame, &entries[i], err);
+		int rc = check_entry(frame, &group, &entries[i],
+				     pages->entry_count - i, err);
 
 		if (rc)
 			return rc;

@@ -22,6 +22,7 @@ enum {
 	WIRE_MAX_HEAD_BYTES = 1 << 20,
 	WIRE_MAX_BODY_BYTES = PMIG_MAX_BLOB_BYTES,
 	WIRE_FLAG_SKIPPABLE = 1,
+	WIRE_LINE_BYTES = 64, /* of a delta */
 };
 
 #define WIRE_MAGIC_BYTES                                                       \
@@ -99,6 +100,13 @@ struct wire_entry {
 };
 static_assert(sizeof(struct wire_entry) == 16, "entry of PAGES");
 
+struct wire_copy {
+	uint32_t region;
+	uint32_t reserved;
+	uint64_t offset_bytes;
+};
+static_assert(sizeof(struct wire_copy) == 16, "contents of a copy");
+
 struct wire_epoch_end {
 	uint64_t epoch;
 	uint32_t kind;
@@ -134,6 +142,8 @@ enum {
 				PMIG_BLOCK_PAGES * sizeof(struct wire_entry),
 	WIRE_MAX_RANGES = (WIRE_MAX_HEAD_BYTES - sizeof(struct wire_ranges)) /
 			  sizeof(struct wire_range),
+	/* What one page needs in a body at most: a delta of all its lines. */
+	WIRE_MAX_STORED_BYTES = 8 + PMIG_PAGE_BYTES,
 };
 
 #endif

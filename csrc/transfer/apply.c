@@ -6,19 +6,25 @@
 
 #include "base/error.h"
 #include "page/hash.h"
-#include "transfer/receiver.h"
+#include "transfer/arrival.h"
 
-/* Everything about the frame at hand. */
-struct arrival {
-	const struct wire_pages *pages;
-	const struct wire_entry *entries;
-	struct pmig_block block;
-	uint64_t number; /* of the block */
+enum {
+	/* encodings whose result depends on what is here already */
+	DEPENDENT = 1 << PMIG_ENCODING_UNCHANGED | 1 << PMIG_ENCODING_DELTA |
+		    1 << PMIG_ENCODING_COPY,
+	GROUPS = 1 << PMIG_ENCODING_LZ4 | 1 << PMIG_ENCODING_ZSTD,
 };
 
-static uint8_t *page_at(const struct arrival *arrival, unsigned int page)
+uint64_t arrival_by_encoding(const struct arrival *arrival, uint32_t encodings)
 {
-	return arrival->block.hva + (size_t)page * PMIG_PAGE_BYTES;
+	const struct wire_entry *entry = arrival->entries;
+	uint64_t found = 0;
+
+	for (uint64_t left = arrival_stored(arrival); left;
+	     left &= left - 1, entry++)
+		if (encodings >> entry->encoding & 1)
+			found |= left & -left;
+	return found;
 }
 
 /* Memory starts as zeros: only a page that was written needs clearing. */
@@ -28,29 +34,45 @@ static void clear_pages(struct reader *reader, const struct arrival *arrival)
 	uint64_t clear = arrival->pages->zero_mask & *written;
 
 	for (; clear; clear &= clear - 1)
-		memset(page_at(arrival, (unsigned int)__builtin_ctzll(clear)),
+		memset(arrival_page(arrival,
+				    (unsigned int)__builtin_ctzll(clear)),
 		       0, PMIG_PAGE_BYTES);
 	*written &= ~arrival->pages->zero_mask;
 	*written |= arrival->pages->mask & ~arrival->pages->zero_mask;
 }
 
-/* Let the kernel put the bodies where they belong. */
+/* Append a piece, to the last one if it lies behind it. */
+static int add_piece(struct iovec *iov, int n, uint8_t *base, size_t bytes)
+{
+	if (n && (uint8_t *)iov[n - 1].iov_base + iov[n - 1].iov_len == base) {
+		iov[n - 1].iov_len += bytes;
+		return n;
+	}
+	iov[n] = (struct iovec){base, bytes};
+	return n + 1;
+}
+
+/* Raw pages to where they belong, everything else behind each other. */
 static int read_bodies(struct reader *reader, const struct arrival *arrival,
 		       struct pmig_error *err)
 {
-	uint64_t left = arrival->pages->mask & ~arrival->pages->zero_mask;
+	const struct wire_entry *entry = arrival->entries;
 	struct iovec iov[PMIG_BLOCK_PAGES];
+	uint8_t *body = reader->body;
 	int n = 0;
 
-	for (; left; left &= left - 1) {
-		uint8_t *page =
-			page_at(arrival, (unsigned int)__builtin_ctzll(left));
+	for (uint64_t left = arrival_stored(arrival); left;
+	     left &= left - 1, entry++) {
+		uint8_t *to = body;
 
-		if (n &&
-		    (uint8_t *)iov[n - 1].iov_base + iov[n - 1].iov_len == page)
-			iov[n - 1].iov_len += PMIG_PAGE_BYTES;
+		if (entry->stored_bytes == 0)
+			continue;
+		if (entry->encoding == PMIG_ENCODING_RAW)
+			to = arrival_page(arrival,
+					  (unsigned int)__builtin_ctzll(left));
 		else
-			iov[n++] = (struct iovec){page, PMIG_PAGE_BYTES};
+			body += entry->stored_bytes;
+		n = add_piece(iov, n, to, entry->stored_bytes);
 	}
 	return n ? reader_read(reader, iov, n, err) : 0;
 }
@@ -64,14 +86,14 @@ static uint64_t region_of(const struct reader *reader,
 /* Hash what has arrived: the pages that do not match their hash. */
 static uint64_t mismatches(const struct arrival *arrival)
 {
-	uint64_t left = arrival->pages->mask & ~arrival->pages->zero_mask;
+	uint64_t left = arrival_stored(arrival);
 	const struct wire_entry *entry = arrival->entries;
 	uint64_t wrong = 0;
 
 	for (; left; left &= left - 1, entry++) {
 		unsigned int page = (unsigned int)__builtin_ctzll(left);
 
-		if (pmig_hash(page_at(arrival, page), PMIG_PAGE_BYTES) !=
+		if (pmig_hash(arrival_page(arrival, page), PMIG_PAGE_BYTES) !=
 		    entry->hash)
 			wrong |= 1ull << page;
 	}
@@ -93,45 +115,71 @@ static void add_digest(struct reader *reader, const struct arrival *arrival)
 	}
 }
 
-static uint64_t gpa_of(const struct arrival *arrival, uint64_t pages)
+/* Replace the pages of mask in a bitmap word, and count the difference. */
+static void replace(uint64_t *word, uint64_t mask, uint64_t pages,
+		    uint64_t *count)
 {
-	return arrival->block.map->region.gpa + arrival->block.offset_bytes +
-	       (uint64_t)__builtin_ctzll(pages) * PMIG_PAGE_BYTES;
+	uint64_t after = (*word & ~mask) | pages;
+
+	*count += (uint64_t)__builtin_popcountll(after) -
+		  (uint64_t)__builtin_popcountll(*word);
+	*word = after;
 }
 
-/* Forget suspicions that this frame settles, note those it raises. */
+static int fail_wrong(const struct arrival *arrival, uint64_t wrong,
+		      const char *why, struct pmig_error *err)
+{
+	return pmig_fail(err, -EBADMSG,
+			 "the page at 0x%" PRIx64
+			 " does not match its hash: it was damaged on "
+			 "the way%s",
+			 arrival_gpa(arrival, wrong), why);
+}
+
+/*
+ * Every page of the frame is in a new version: forget what was doubtful
+ * about the ones before, and note what is wrong with these.
+ */
 static int judge(struct reader *reader, const struct arrival *arrival,
 		 uint64_t wrong, struct pmig_error *err)
 {
-	uint64_t *suspect = &reader->receiver->suspect[arrival->number];
-	uint64_t settled = *suspect & arrival->pages->mask & ~wrong;
-	uint64_t raised = wrong & ~*suspect;
+	struct pmig_receiver *receiver = reader->receiver;
+	uint64_t mask = arrival->pages->mask;
+	uint64_t stale = 0, damaged = 0;
 
+	if (wrong) {
+		stale = wrong & arrival_by_encoding(arrival, DEPENDENT);
+		damaged = wrong & arrival_by_encoding(arrival, GROUPS);
+		wrong &= ~(stale | damaged);
+	}
+	if (damaged)
+		return fail_wrong(arrival, damaged, "", err);
 	if (wrong && reader->part.kind == PMIG_EPOCH_SEALED)
-		return pmig_fail(err, -EBADMSG,
-				 "the page at 0x%" PRIx64
-				 " does not match its hash: it was damaged on "
-				 "the way, or written while the machine was "
-				 "paused",
-				 gpa_of(arrival, wrong));
-	*suspect = (*suspect & ~settled) | raised;
-	reader->suspects -= (uint64_t)__builtin_popcountll(settled);
-	reader->suspects += (uint64_t)__builtin_popcountll(raised);
+		return fail_wrong(arrival, wrong,
+				  ", or written while the machine was paused",
+				  err);
+	replace(&receiver->suspect[arrival->number], mask, wrong,
+		&reader->suspects);
+	replace(&receiver->stale[arrival->number], mask, stale,
+		&reader->stales);
 	return 0;
 }
 
+/* Whoever else claims the block in this epoch, one of the two finds out. */
 static int check_first_time(struct reader *reader,
 			    const struct arrival *arrival,
 			    struct pmig_error *err)
 {
-	uint64_t *seen = &reader->receiver->seen[arrival->number];
+	struct pmig_receiver *receiver = reader->receiver;
+	uint64_t before = atomic_exchange(&receiver->seen[arrival->number],
+					  seen_mark(reader));
 
-	if (*seen == reader->part.epoch)
+	if (before / PMIG_MAX_CHANNELS == reader->part.epoch)
 		return pmig_fail(err, -EBADMSG,
 				 "the block at 0x%" PRIx64
 				 " came twice in epoch %" PRIu64,
-				 gpa_of(arrival, 1), reader->part.epoch);
-	*seen = reader->part.epoch;
+				 arrival_gpa(arrival, 1), reader->part.epoch);
+	receiver->described[arrival->number] = arrival->pages->zero_mask;
 	return 0;
 }
 
@@ -157,6 +205,8 @@ int reader_pages(struct reader *reader, struct pmig_error *err)
 	prefault_note(&reader->receiver->prefault, arrival.number);
 	clear_pages(reader, &arrival);
 	rc = read_bodies(reader, &arrival, err);
+	if (!rc)
+		rc = arrival_decode(reader, &arrival, err);
 	if (!rc)
 		rc = judge(reader, &arrival, mismatches(&arrival), err);
 	add_digest(reader, &arrival);

@@ -119,6 +119,7 @@ static void add_part(struct epoch_part *sum, const struct epoch_part *part)
 	sum->zero_pages += part->zero_pages;
 	sum->digest += part->digest;
 	sum->suspects += part->suspects;
+	sum->stales += part->stales;
 	sum->wire_bytes += part->wire_bytes;
 }
 
@@ -137,8 +138,15 @@ static int complete_epoch(struct event_queue *queue, uint64_t epoch,
 		.wire_bytes = sum->wire_bytes,
 		.digest = sum->digest,
 		.suspect_pages = sum->suspects,
+		.stale_pages = sum->stales,
 	};
 
+	if (sum->kind == PMIG_EPOCH_SEALED && sum->suspects)
+		return pmig_fail(err, -EBADMSG,
+				 "%" PRIu64 " pages changed while they were "
+				 "sent and never came again: something writes "
+				 "guest memory that is not tracked",
+				 sum->suspects);
 	queue->complete = epoch;
 	queue->n_parts = 0;
 	queue->sum = (struct epoch_part){0};

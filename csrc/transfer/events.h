@@ -17,7 +17,11 @@ enum {
 	EVENT_QUEUE_SLOTS = 4,
 };
 
-/* What one channel received of one epoch; also the sum over channels. */
+/*
+ * What one channel received of one epoch; also the sum over channels. A page
+ * may become suspect or stale on one channel and be settled on another: the
+ * parts of these two may be below zero, modulo 2^64; their sums are not.
+ */
 struct epoch_part {
 	uint64_t epoch;
 	uint32_t kind;
@@ -25,6 +29,7 @@ struct epoch_part {
 	uint64_t zero_pages;
 	uint64_t digest;
 	uint64_t suspects;
+	uint64_t stales;
 	uint64_t wire_bytes;
 };
 
@@ -75,7 +80,10 @@ int events_populated(struct event_queue *queue, struct pmig_error *err);
 int events_enter(struct event_queue *queue, uint64_t epoch, uint32_t kind,
 		 struct pmig_error *err);
 
-/* One channel's part is complete; the last one queues the epoch's event. */
+/*
+ * One channel's part is complete; the last one queues the epoch's event.
+ * -EBADMSG when a sealed epoch leaves suspect pages.
+ */
 int events_part(struct event_queue *queue, const struct epoch_part *part,
 		struct pmig_error *err);
 

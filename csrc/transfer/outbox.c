@@ -13,14 +13,17 @@ int outbox_init(struct outbox *box, struct pmig_channel *channel,
 	box->channel = channel;
 	box->wait = *wait;
 	box->slots = calloc(OUTBOX_SLOTS, OUTBOX_SLOT_BYTES);
-	if (!box->slots)
+	box->arena = malloc(OUTBOX_ARENA_BYTES);
+	if (!box->slots || !box->arena)
 		return pmig_fail(err, -ENOMEM, "no memory for send buffers");
 	return 0;
 }
 
 void outbox_fini(struct outbox *box)
 {
+	free(box->arena);
 	free(box->slots);
+	box->arena = NULL;
 	box->slots = NULL;
 }
 
@@ -29,6 +32,22 @@ int outbox_ready(struct outbox *box, struct pmig_error *err)
 	if (box->n_pieces)
 		return 0;
 	return channel_wait_writable(box->channel, &box->wait, err);
+}
+
+int outbox_room(struct outbox *box, uint32_t bytes, uint8_t **room,
+		struct pmig_error *err)
+{
+	int rc = 0;
+
+	if (box->arena_used + bytes > OUTBOX_ARENA_BYTES)
+		rc = outbox_flush(box, err);
+	*room = box->arena + box->arena_used;
+	return rc;
+}
+
+void outbox_keep(struct outbox *box, uint32_t bytes)
+{
+	box->arena_used += bytes;
 }
 
 struct frame *outbox_slot(struct outbox *box)
@@ -75,6 +94,7 @@ int outbox_flush(struct outbox *box, struct pmig_error *err)
 	box->n_slots = 0;
 	box->n_pieces = 0;
 	box->n_bytes = 0;
+	box->arena_used = 0;
 	if (!rc)
 		box->wire_bytes += bytes;
 	return rc;

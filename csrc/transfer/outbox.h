@@ -27,6 +27,8 @@ enum {
 	 * second-level cache from hashing when the kernel copies them.
 	 */
 	OUTBOX_BYTES = 512 << 10,
+	/* contents that lie in no guest memory: a few blocks of them */
+	OUTBOX_ARENA_BYTES = 2 << 20,
 };
 static_assert(OUTBOX_SLOT_BYTES % 8 == 0, "slots stay aligned");
 
@@ -36,6 +38,8 @@ static_assert(OUTBOX_SLOT_BYTES % 8 == 0, "slots stay aligned");
  * @wait:	how long writing may take
  * @sequence:	number of the next frame
  * @wire_bytes:	bytes written so far
+ * @arena:	room for contents, OUTBOX_ARENA_BYTES; owned
+ * @arena_used:	bytes of it that queued frames point to
  * @slots:	room for heads, OUTBOX_SLOTS of OUTBOX_SLOT_BYTES; owned
  * @n_slots:	slots in use
  * @pieces:	what to write
@@ -47,6 +51,8 @@ struct outbox {
 	struct channel_wait wait;
 	uint64_t sequence;
 	uint64_t wire_bytes;
+	uint8_t *arena;
+	uint32_t arena_used;
 	uint8_t *slots;
 	unsigned int n_slots;
 	struct iovec pieces[OUTBOX_PIECES];
@@ -65,12 +71,22 @@ void outbox_fini(struct outbox *box);
  */
 int outbox_ready(struct outbox *box, struct pmig_error *err);
 
+/*
+ * Room for contents of the next frame, bytes of it, at most
+ * OUTBOX_ARENA_BYTES; writes the outbox when there is too little.
+ */
+int outbox_room(struct outbox *box, uint32_t bytes, uint8_t **room,
+		struct pmig_error *err);
+
+/* The first bytes of the room are in use until the outbox is written. */
+void outbox_keep(struct outbox *box, uint32_t bytes);
+
 /* Room for the head of one PAGES frame; never NULL. */
 struct frame *outbox_slot(struct outbox *box);
 
 /*
- * Queue the frame in the slot just handed out, its bodies being n_pieces
- * runs of guest memory; writes the outbox when it is full.
+ * Queue the frame in the slot just handed out, its bodies being n_bodies
+ * runs of guest memory or of the room; writes the outbox when it is full.
  */
 int outbox_push_pages(struct outbox *box, const struct iovec *bodies,
 		      int n_bodies, struct pmig_error *err);

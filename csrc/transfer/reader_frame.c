@@ -138,12 +138,6 @@ static int check_part(const struct reader *reader,
 		return pmig_fail(err, -EBADMSG,
 				 "epoch %" PRIu64 ": the digest differs",
 				 end->epoch);
-	if (part->kind == PMIG_EPOCH_SEALED && part->suspects)
-		return pmig_fail(err, -EBADMSG,
-				 "%" PRIu64 " pages changed while they were "
-				 "sent and never came again: something writes "
-				 "guest memory that is not tracked",
-				 part->suspects);
 	return 0;
 }
 
@@ -158,6 +152,7 @@ static int on_epoch_end(struct reader *reader, struct pmig_error *err)
 		return out_of_place(reader, err);
 	reader->part.digest += reader->state_digest;
 	reader->part.suspects = reader->suspects;
+	reader->part.stales = reader->stales;
 	reader->part.wire_bytes = reader->wire_bytes;
 	reader->state_digest = 0;
 	reader->in_epoch = false;

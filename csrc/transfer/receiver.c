@@ -32,6 +32,24 @@ static int check_config(const struct pmig_receiver_config *config,
 	return 0;
 }
 
+static int allocate_buffers(struct reader *reader, struct pmig_error *err)
+{
+	reader->frame = malloc(WIRE_HEADER_BYTES + WIRE_MAX_HEAD_BYTES);
+	reader->body = malloc((size_t)PMIG_BLOCK_PAGES * WIRE_MAX_STORED_BYTES);
+	reader->plain = malloc(PMIG_BLOCK_BYTES);
+	if (!reader->frame || !reader->body || !reader->plain)
+		return pmig_fail(err, -ENOMEM, "no memory for read buffers");
+	return decompressor_new(&reader->decompressor, err);
+}
+
+static void release_buffers(struct reader *reader)
+{
+	decompressor_free(reader->decompressor);
+	free(reader->plain);
+	free(reader->body);
+	free(reader->frame);
+}
+
 static int start_reader(struct pmig_receiver *receiver, uint32_t index,
 			const struct pmig_receiver_config *config,
 			struct pmig_error *err)
@@ -48,9 +66,9 @@ static int start_reader(struct pmig_receiver *receiver, uint32_t index,
 	reader->wait.stall_ms = config->stall_timeout_ms
 					? (int)config->stall_timeout_ms
 					: DEFAULT_STALL_MS;
-	reader->frame = malloc(WIRE_HEADER_BYTES + WIRE_MAX_HEAD_BYTES);
-	if (!reader->frame)
-		return pmig_fail(err, -ENOMEM, "no memory for read buffers");
+	rc = allocate_buffers(reader, err);
+	if (rc)
+		return rc;
 	rc = pmig_thread_start(&reader->thread, "recv", index, reader_main,
 			       reader, err);
 	reader->started = rc == 0;
@@ -65,8 +83,9 @@ static int allocate_bitmaps(struct pmig_receiver *receiver)
 	receiver->suspect = calloc(n, sizeof(*receiver->suspect));
 	receiver->stale = calloc(n, sizeof(*receiver->stale));
 	receiver->seen = calloc(n, sizeof(*receiver->seen));
+	receiver->described = calloc(n, sizeof(*receiver->described));
 	if (!receiver->written || !receiver->suspect || !receiver->stale ||
-	    !receiver->seen)
+	    !receiver->seen || !receiver->described)
 		return -ENOMEM;
 	return 0;
 }
@@ -162,7 +181,7 @@ static void stop_readers(struct pmig_receiver *receiver)
 
 		if (reader->started)
 			pthread_join(reader->thread, NULL);
-		free(reader->frame);
+		release_buffers(reader);
 	}
 }
 
@@ -178,7 +197,8 @@ void pmig_receiver_free(struct pmig_receiver *receiver)
 	if (receiver->cancel_fd >= 0)
 		close(receiver->cancel_fd);
 	free(receiver->blob);
-	free(receiver->seen);
+	free(receiver->described);
+	free((void *)receiver->seen);
 	free(receiver->stale);
 	free(receiver->suspect);
 	free(receiver->written);

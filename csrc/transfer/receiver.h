@@ -6,10 +6,12 @@
  *
  * A receiver has one reader thread for each channel. A reader reads a frame's
  * header and head into a buffer of its own, checks them, and then lets the
- * kernel put the page bodies straight into guest memory, where it hashes
- * them. All pages of a block come on one channel, so the words of the page
- * bitmaps (which pages were written, which are suspect) each belong to one
- * reader and need no lock.
+ * kernel put raw pages straight into guest memory, where it hashes them.
+ * Contents of other encodings go to a buffer and are decoded from there; see
+ * decode.h. Within an epoch a block comes once, on one channel, and no reader
+ * begins an epoch before the one before is complete everywhere: so the words
+ * of the page bitmaps (which pages were written, which are suspect or stale)
+ * belong to one reader at a time and need no lock.
  *
  * What the readers tell the outside goes through one bounded queue of events
  * under one lock: a blob as it comes, an epoch once its end has come on every
@@ -29,8 +31,10 @@
 #define PMIG_TRANSFER_RECEIVER_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "channel/channel.h"
+#include "codec/compress.h"
 #include "stream/frame.h"
 #include "transfer/events.h"
 #include "transfer/prefault.h"
@@ -53,7 +57,12 @@ struct pmig_receiver;
  * @part:	what has come of the running epoch
  * @frames:	PAGES frames of it
  * @state_digest: what STATE frames before the epoch add to its digest
- * @suspects:	pages of this channel that are suspect now
+ * @body:	contents that are not raw, WIRE_MAX_STORED_BYTES for each
+ *		page of a block; owned
+ * @plain:	what a group decompresses to, PMIG_BLOCK_BYTES; owned
+ * @decompressor: owned
+ * @suspects:	pages that became suspect here, less those settled here
+ * @stales:	likewise of stale pages
  * @wire_bytes:	read so far
  */
 struct reader {
@@ -72,7 +81,11 @@ struct reader {
 	struct epoch_part part;
 	uint64_t frames;
 	uint64_t state_digest;
+	uint8_t *body;
+	uint8_t *plain;
+	struct decompressor *decompressor;
 	uint64_t suspects;
+	uint64_t stales;
 	uint64_t wire_bytes;
 };
 
@@ -86,7 +99,10 @@ struct reader {
  * @written:	per block, pages that hold something other than zero
  * @suspect:	per block, pages whose bytes did not match their hash
  * @stale:	per block, pages that could not be built from what is here
- * @seen:	per block, the epoch that described it last
+ * @seen:	per block, the epoch and channel that described it last, as
+ *		of seen_mark(); others look at it, so it is atomic
+ * @described:	per block, pages that took effect in that epoch; belongs to
+ *		the reader of that channel
  * @events:	queue to the caller
  * @prefault:	allocates ahead
  * @blob:	data of the event handed out last; owned
@@ -100,7 +116,8 @@ struct pmig_receiver {
 	uint64_t *written;
 	uint64_t *suspect;
 	uint64_t *stale;
-	uint64_t *seen;
+	atomic_uint_least64_t *seen;
+	uint64_t *described;
 	struct event_queue events;
 	struct prefault prefault;
 	uint8_t *blob;
@@ -114,6 +131,12 @@ int reader_frame(struct reader *reader, struct pmig_error *err);
 
 /* Take a PAGES frame whose head was checked; apply.c. */
 int reader_pages(struct reader *reader, struct pmig_error *err);
+
+/* The mark of a block that the channel described in its running epoch. */
+static inline uint64_t seen_mark(const struct reader *reader)
+{
+	return reader->part.epoch * PMIG_MAX_CHANNELS + reader->index;
+}
 
 /* Read a run of bytes of the running frame. */
 int reader_read(struct reader *reader, struct iovec *iov, int n_iov,

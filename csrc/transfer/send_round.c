@@ -2,7 +2,7 @@
 /* send_round.c - one worker's share of one round; theory in sender.h */
 #include <string.h>
 
-#include "page/hash.h"
+#include "base/clock.h"
 #include "transfer/sender.h"
 
 /**
@@ -16,118 +16,6 @@ struct chunk {
 	uint64_t n_blocks;
 	uint64_t present[SENDER_CHUNK_BLOCKS];
 };
-
-/* A frame under construction, and where its bodies lie. */
-struct draft {
-	struct frame *frame;
-	struct wire_pages *pages;
-	struct wire_entry *entries;
-	struct iovec bodies[PMIG_BLOCK_PAGES];
-	int n_bodies;
-};
-
-/* Does page follow the last piece directly? */
-static bool extends_last(const struct draft *draft, const uint8_t *page)
-{
-	const struct iovec *last;
-
-	if (draft->n_bodies == 0)
-		return false;
-	last = &draft->bodies[draft->n_bodies - 1];
-	return (const uint8_t *)last->iov_base + last->iov_len == page;
-}
-
-static void add_body(struct draft *draft, uint8_t *page)
-{
-	if (extends_last(draft, page))
-		draft->bodies[draft->n_bodies - 1].iov_len += PMIG_PAGE_BYTES;
-	else
-		draft->bodies[draft->n_bodies++] =
-			(struct iovec){page, PMIG_PAGE_BYTES};
-}
-
-static void add_page(struct draft *draft, struct send_worker *worker,
-		     const struct pmig_block *block, unsigned int page,
-		     uint64_t region, bool hole)
-{
-	uint8_t *hva = block->hva + (size_t)page * PMIG_PAGE_BYTES;
-	uint64_t number = block->offset_bytes / PMIG_PAGE_BYTES + page;
-	uint64_t hash = 0;
-
-	if (hole || pmig_page_scan(hva, &hash)) {
-		draft->pages->zero_mask |= 1ull << page;
-		worker->round.zero_pages++;
-		hash = 0;
-	} else {
-		draft->entries[draft->pages->entry_count++] =
-			(struct wire_entry){
-				.hash = hash,
-				.stored_bytes = PMIG_PAGE_BYTES,
-				.encoding = PMIG_ENCODING_RAW,
-			};
-		add_body(draft, hva);
-		worker->round.pages_by_encoding[PMIG_ENCODING_RAW]++;
-		worker->round.bytes_by_encoding[PMIG_ENCODING_RAW] +=
-			PMIG_PAGE_BYTES;
-	}
-	worker->round.digest += pmig_hash_placed(region, number, hash);
-}
-
-static void begin_draft(struct draft *draft, struct send_worker *worker,
-			const struct pmig_block *block, uint32_t region,
-			uint64_t mask)
-{
-	draft->frame = outbox_slot(&worker->box);
-	draft->pages = (void *)draft->frame->head;
-	draft->entries = (void *)(draft->frame->head + sizeof(*draft->pages));
-	draft->n_bodies = 0;
-	*draft->pages = (struct wire_pages){
-		.epoch = worker->round.epoch,
-		.offset_bytes = block->offset_bytes,
-		.region = region,
-		.mask = mask,
-	};
-}
-
-static int push_draft(struct draft *draft, struct send_worker *worker,
-		      struct pmig_error *err)
-{
-	uint32_t entries = draft->pages->entry_count;
-
-	frame_begin(draft->frame, PMIG_FRAME_PAGES,
-		    sizeof(*draft->pages) + entries * sizeof(*draft->entries),
-		    entries * PMIG_PAGE_BYTES, worker->box.sequence);
-	worker->frames++;
-	return outbox_push_pages(&worker->box, draft->bodies, draft->n_bodies,
-				 err);
-}
-
-/* Send the pages of mask; those not in present are zero and not read. */
-static int send_block(struct send_worker *worker, uint64_t number,
-		      uint64_t mask, uint64_t present, struct pmig_error *err)
-{
-	const struct pmig_memory *memory = worker->sender->memory;
-	struct pmig_block block;
-	struct draft draft;
-	uint32_t region;
-	int rc;
-
-	if (!pmig_memory_locate(memory, number, &block))
-		return 0;
-	rc = outbox_ready(&worker->box, err);
-	if (rc)
-		return rc;
-	region = (uint32_t)(block.map - memory->maps);
-	begin_draft(&draft, worker, &block, region, mask);
-	for (uint64_t left = mask; left; left &= left - 1) {
-		unsigned int page = (unsigned int)__builtin_ctzll(left);
-
-		add_page(&draft, worker, &block, page, region,
-			 !(present >> page & 1));
-	}
-	worker->round.sent_pages += (uint64_t)__builtin_popcountll(mask);
-	return push_draft(&draft, worker, err);
-}
 
 /*
  * The first time a page is looked at it may never have been allocated; the
@@ -180,9 +68,11 @@ static int send_blocks(struct send_worker *worker, const struct chunk *chunk,
 
 		if (first)
 			mask = drop_holes(worker, mask, chunk->present[i]);
-		if (mask)
-			rc = send_block(worker, chunk->first_block + i, mask,
-					chunk->present[i], err);
+		if (!mask)
+			continue;
+		sender_pulse(worker);
+		rc = send_block(worker, chunk->first_block + i, mask,
+				chunk->present[i], err);
 	}
 	return rc;
 }
@@ -211,25 +101,62 @@ static void publish_progress(struct send_worker *worker, uint64_t n_blocks,
 	atomic_fetch_add_explicit(&worker->sent_pages,
 				  worker->round.sent_pages - pages_before,
 				  memory_order_relaxed);
-	atomic_store_explicit(&worker->wire_bytes, worker->box.wire_bytes,
-			      memory_order_relaxed);
+}
+
+static uint64_t count_chunks(const struct pmig_sender *sender)
+{
+	return (sender->memory->n_blocks + SENDER_CHUNK_BLOCKS - 1) /
+	       SENDER_CHUNK_BLOCKS;
+}
+
+/* Wait until the worker may take part; false when there is nothing left. */
+static bool wait_for_turn(struct send_worker *worker, uint64_t n_chunks)
+{
+	struct pmig_sender *sender = worker->sender;
+	bool go_on;
+
+	if (worker->index < sender->n_active)
+		return true;
+	pthread_mutex_lock(&sender->lock);
+	while (worker->index >= sender->n_active &&
+	       sender->next_chunk < n_chunks && !sender->failed.code)
+		pthread_cond_wait(&sender->more, &sender->lock);
+	go_on = !sender->failed.code;
+	pthread_mutex_unlock(&sender->lock);
+	return go_on;
+}
+
+/* Come for a chunk; false when there is none left. */
+static bool next_chunk(struct send_worker *worker, uint64_t *chunk)
+{
+	struct pmig_sender *sender = worker->sender;
+	uint64_t n_chunks = count_chunks(sender);
+
+	if (!wait_for_turn(worker, n_chunks))
+		return false;
+	*chunk = atomic_fetch_add(&sender->next_chunk, 1);
+	if (*chunk < n_chunks)
+		return true;
+	pthread_mutex_lock(&sender->lock);
+	pthread_cond_broadcast(&sender->more);
+	pthread_mutex_unlock(&sender->lock);
+	return false;
 }
 
 static int send_chunks(struct send_worker *worker, struct pmig_error *err)
 {
-	const struct pmig_sender *sender = worker->sender;
-	uint64_t stride = (uint64_t)SENDER_CHUNK_BLOCKS * sender->n_workers;
-	uint64_t total = sender->memory->n_blocks;
+	uint64_t total = worker->sender->memory->n_blocks;
 	struct chunk chunk;
+	uint64_t number;
 	int rc = 0;
 
-	chunk.first_block = (uint64_t)SENDER_CHUNK_BLOCKS * worker->index;
-	for (; chunk.first_block < total && !rc; chunk.first_block += stride) {
+	while (!rc && next_chunk(worker, &number)) {
 		uint64_t pages_before = worker->round.sent_pages;
-		uint64_t left = total - chunk.first_block;
 
-		chunk.n_blocks =
-			left < SENDER_CHUNK_BLOCKS ? left : SENDER_CHUNK_BLOCKS;
+		chunk.first_block = number * SENDER_CHUNK_BLOCKS;
+		chunk.n_blocks = total - chunk.first_block;
+		if (chunk.n_blocks > SENDER_CHUNK_BLOCKS)
+			chunk.n_blocks = SENDER_CHUNK_BLOCKS;
 		rc = send_chunk(worker, &chunk, err);
 		publish_progress(worker, chunk.n_blocks, pages_before);
 	}
@@ -264,6 +191,8 @@ static int send_epoch_end(struct send_worker *worker, struct pmig_error *err)
 int send_worker_round(struct send_worker *worker, struct pmig_error *err)
 {
 	uint64_t wire_before = worker->box.wire_bytes;
+	uint64_t blocked_before = worker->box.channel->blocked_ns;
+	uint64_t cpu_before = pmig_cpu_now_ns();
 	int rc = send_epoch(worker, err);
 
 	if (!rc)
@@ -271,6 +200,10 @@ int send_worker_round(struct send_worker *worker, struct pmig_error *err)
 	if (!rc)
 		rc = send_epoch_end(worker, err);
 	worker->round.wire_bytes = worker->box.wire_bytes - wire_before;
+	worker->round.blocked_ns =
+		worker->box.channel->blocked_ns - blocked_before;
+	worker->round.encode_ns = pmig_cpu_now_ns() - cpu_before;
+	worker->wire_bytes = worker->box.wire_bytes;
 	publish_progress(worker, 0, worker->round.sent_pages);
 	return rc;
 }

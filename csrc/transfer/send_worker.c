@@ -10,6 +10,7 @@ void sender_fail(struct pmig_sender *sender, const struct pmig_error *err)
 	pthread_mutex_lock(&sender->lock);
 	if (sender->failed.code == 0)
 		sender->failed = *err;
+	pthread_cond_broadcast(&sender->more);
 	pthread_mutex_unlock(&sender->lock);
 	eventfd_write(sender->cancel_fd, 1);
 }
@@ -26,6 +27,8 @@ static bool next_round(struct send_worker *worker, uint64_t *generation)
 	go_on = !sender->stopping;
 	*generation = sender->generation;
 	memset(&worker->round, 0, sizeof(worker->round));
+	memset(worker->encoder.used_pages, 0,
+	       sizeof(worker->encoder.used_pages));
 	worker->round.epoch = sender->epoch;
 	worker->round.kind = sender->kind;
 	if (worker->index == 0)

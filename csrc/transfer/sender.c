@@ -78,9 +78,13 @@ int pmig_sender_put(struct pmig_sender *sender, enum pmig_frame_type type,
 /* Hand the round to the workers and wait for the last of them. */
 static void run_round(struct pmig_sender *sender, enum pmig_epoch_kind kind)
 {
+	const struct climate_sums sums = sender_sums(sender);
+
+	climate_begin(&sender->climate, pmig_now_ns(), &sums);
 	pthread_mutex_lock(&sender->lock);
 	for (uint32_t i = 0; i < sender->n_workers; i++)
 		sender->workers[i].blocks_done = 0;
+	sender->next_chunk = 0;
 	sender->epoch++;
 	sender->kind = kind;
 	sender->n_busy = sender->n_workers;
@@ -98,11 +102,64 @@ static void add_round(struct pmig_round *total, const struct pmig_round *part)
 	total->zero_pages += part->zero_pages;
 	total->hole_pages += part->hole_pages;
 	total->wire_bytes += part->wire_bytes;
+	total->encode_ns += part->encode_ns;
+	total->blocked_ns += part->blocked_ns;
 	total->digest += part->digest;
 	for (int i = 0; i < PMIG_ENCODINGS; i++) {
 		total->pages_by_encoding[i] += part->pages_by_encoding[i];
 		total->bytes_by_encoding[i] += part->bytes_by_encoding[i];
 	}
+}
+
+/* Pages of the round that were sent by a candidate. */
+static uint64_t used_pages(const struct pmig_sender *sender,
+			   unsigned int candidate)
+{
+	uint64_t pages = 0;
+
+	for (uint32_t i = 0; i < sender->n_workers; i++)
+		pages += sender->workers[i].encoder.used_pages[candidate];
+	return pages;
+}
+
+/* The candidate that most pages of the round were sent by. */
+static const struct choice_candidate *
+prevailing(const struct pmig_sender *sender)
+{
+	unsigned int best = CHOICE_RAW;
+	uint64_t most = 0;
+
+	/* what the tuning asks for is the same for all who met it */
+	for (uint32_t i = 0; i < sender->n_workers; i++)
+		if (sender->workers[i].encoder.used_pages[CHOICE_CANDIDATES])
+			return &sender->workers[i].encoder.forced;
+	for (unsigned int c = 0; c < CHOICE_CANDIDATES; c++) {
+		uint64_t pages = used_pages(sender, c);
+
+		if (pages <= most)
+			continue;
+		most = pages;
+		best = c;
+	}
+	return &choice_candidates[best];
+}
+
+static void describe_choices(const struct pmig_sender *sender,
+			     struct pmig_round *round)
+{
+	const struct choice_candidate *candidate = prevailing(sender);
+
+	round->active_channels = sender->n_active;
+	round->link_bytes_per_s = sender->climate.link_bytes_per_s;
+	round->level = candidate->level;
+	if (candidate->encoding == PMIG_ENCODING_RAW)
+		round->compression = PMIG_COMPRESSION_NONE;
+	else if (candidate->encoding == PMIG_ENCODING_LZ4)
+		round->compression = PMIG_COMPRESSION_LZ4;
+	else
+		round->compression = PMIG_COMPRESSION_ZSTD;
+	if (sender->has_prints)
+		round->delta_memory_bytes = prints_bytes(&sender->prints);
 }
 
 static int harvest(struct pmig_sender *sender, struct pmig_round *round,
@@ -130,6 +187,9 @@ int pmig_sender_round(struct pmig_sender *sender, enum pmig_epoch_kind kind,
 	run_round(sender, kind);
 	for (uint32_t i = 0; i < sender->n_workers; i++)
 		add_round(&total, &sender->workers[i].round);
+	describe_choices(sender, &total);
+	if (sender->has_prints)
+		prints_evict(&sender->prints, sender->epoch);
 	total.epoch = sender->epoch;
 	total.duration_ns = pmig_now_ns() - begin_ns;
 	*round = total;

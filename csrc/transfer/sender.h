@@ -5,16 +5,22 @@
  * Theory of operation
  *
  * A sender has one worker thread for each channel. Memory is cut into chunks
- * of SENDER_CHUNK_BLOCKS blocks, and chunk c always belongs to channel
- * c % n_channels: the versions of a page therefore arrive in order without a
- * barrier between rounds, and no two workers ever touch the same bitmap word,
- * the same block or the same channel. They share nothing that is written
- * except the view, whose words they own by chunk.
+ * of SENDER_CHUNK_BLOCKS blocks, and a round hands out every chunk once, to
+ * whichever worker comes for it: so a channel that is slow holds up nobody,
+ * and the number of workers that take part may change at any time. No two
+ * workers touch the same bitmap word, the same block or the same channel.
+ * The receiver applies a round only once the one before is complete on every
+ * channel, so the versions of a page stay in order.
  *
  * pmig_sender_round() harvests, hands every worker the round, and waits until
  * all are done. A worker passes over its chunks: re-arm the chunk, take the
- * bits of each block, look at the pages, queue a PAGES frame. Re-arming comes
- * before looking, so a write that races is found by the next harvest.
+ * bits of each block, encode the pages (encode.h), queue a PAGES frame.
+ * Re-arming comes before looking, so a write that races is found by the next
+ * harvest.
+ *
+ * A worker whose number is not below the number of active channels waits in
+ * the round until it is, or until no chunk is left; it still opens and ends
+ * the epoch on its channel.
  *
  * In the first round every page is pending, most of them perhaps never
  * allocated. Those are found without reading (reading shared memory would
@@ -35,6 +41,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "transfer/climate.h"
+#include "transfer/encode.h"
 #include "transfer/outbox.h"
 #include "transfer/tuning.h"
 
@@ -55,10 +63,12 @@ struct pmig_sender;
  * @index:	number of the channel
  * @thread:	its thread, when @started
  * @box:	frames on their way
+ * @encoder:	makes pages small
  * @round:	counters of the running round; read by others once it is over
  * @sent_pages:	since the sender was made; for progress
  * @wire_bytes:	likewise
  * @blocks_done: of the running round
+ * @cpu_ns:	processor time since the thread began; for the climate
  * @frames:	PAGES frames of the running round
  */
 struct send_worker {
@@ -67,11 +77,13 @@ struct send_worker {
 	bool started;
 	pthread_t thread;
 	struct outbox box;
+	struct encoder encoder;
 	struct pmig_round round;
 	uint64_t frames;
 	atomic_uint_least64_t sent_pages;
 	atomic_uint_least64_t wire_bytes;
 	atomic_uint_least64_t blocks_done;
+	atomic_uint_least64_t cpu_ns;
 };
 
 /**
@@ -84,9 +96,15 @@ struct send_worker {
  * @epoch:	number of the running or last epoch
  * @state_digest: what STATE frames since the last epoch add to its digest
  * @tuning:	what may change at any time
+ * @climate:	how fast the link is and how busy the processors are
+ * @prints:	fingerprints of what was sent
+ * @has_prints:	the receiver reads deltas and can answer
+ * @next_chunk:	the first chunk that no worker has come for
+ * @n_active:	workers that may come for chunks
  * @independent: per block, pages whose next version must rest on nothing
  * @lock:	guards the members below
  * @wake:	a new round, or @stopping
+ * @more:	@n_active rose, or no chunk is left, or @failed
  * @idle:	@n_busy became 0
  * @generation:	counts rounds handed out
  * @n_busy:	workers that have not finished the round
@@ -103,9 +121,15 @@ struct pmig_sender {
 	_Atomic uint64_t epoch;
 	uint64_t state_digest;
 	struct tuning tuning;
+	struct climate climate;
+	struct prints prints;
+	bool has_prints;
+	atomic_uint_least64_t next_chunk;
+	_Atomic uint32_t n_active;
 	uint64_t *independent;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
+	pthread_cond_t more;
 	pthread_cond_t idle;
 	uint64_t generation;
 	uint32_t n_busy;
@@ -119,6 +143,19 @@ void *send_worker_main(void *worker);
 
 /* Send the worker's share of the round; send_round.c. */
 int send_worker_round(struct send_worker *worker, struct pmig_error *err);
+
+/* Send the pages of mask; those not in present are zero and not read. */
+int send_block(struct send_worker *worker, uint64_t number, uint64_t mask,
+	       uint64_t present, struct pmig_error *err);
+
+/* What all workers did so far; sender_pulse.c. */
+struct climate_sums sender_sums(const struct pmig_sender *sender);
+
+/* Look at link and processors when it is time to, and at the tuning. */
+void sender_pulse(struct send_worker *worker);
+
+/* Let n workers come for chunks. */
+void sender_activate(struct pmig_sender *sender, uint32_t n);
 
 /* Keep the first error and wake everybody. */
 void sender_fail(struct pmig_sender *sender, const struct pmig_error *err);

@@ -11,7 +11,9 @@
 #include "transfer/sender.h"
 
 enum {
-	DEFAULT_STALL_MS = 30000
+	DEFAULT_STALL_MS = 30000,
+	/* one connection alone is rarely as fast as the link */
+	DEFAULT_ACTIVE = 2,
 };
 
 static int check_config(const struct pmig_sender_config *config,
@@ -59,6 +61,18 @@ static int open_channel(struct pmig_sender *sender, uint32_t index,
 	return rc;
 }
 
+/* The encodings that may be used: bit e for encoding e. */
+static uint32_t readable(const struct pmig_sender_config *config)
+{
+	uint32_t encodings = config->encodings | 1 << PMIG_ENCODING_RAW;
+
+	if (config->flags & PMIG_SENDER_ONE_WAY)
+		encodings &= ~(uint32_t)(1 << PMIG_ENCODING_UNCHANGED |
+					 1 << PMIG_ENCODING_DELTA |
+					 1 << PMIG_ENCODING_COPY);
+	return encodings;
+}
+
 static int start_worker(struct pmig_sender *sender, uint32_t index,
 			const struct pmig_sender_config *config,
 			struct pmig_error *err)
@@ -74,7 +88,13 @@ static int start_worker(struct pmig_sender *sender, uint32_t index,
 
 	worker->sender = sender;
 	worker->index = index;
-	rc = outbox_init(&worker->box, config->channels[index], &wait, err);
+	rc = encoder_init(&worker->encoder,
+			  sender->has_prints ? &sender->prints : NULL,
+			  readable(config), err);
+	tuning_refresh(&sender->tuning, &worker->encoder.tuning);
+	if (!rc)
+		rc = outbox_init(&worker->box, config->channels[index], &wait,
+				 err);
 	if (!rc)
 		rc = open_channel(sender, index, config->session_id, err);
 	if (!rc)
@@ -95,7 +115,9 @@ static struct pmig_sender *allocate(const struct pmig_memory *memory,
 	sender->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	pthread_mutex_init(&sender->lock, NULL);
 	pthread_cond_init(&sender->wake, NULL);
+	pthread_cond_init(&sender->more, NULL);
 	pthread_cond_init(&sender->idle, NULL);
+	climate_init(&sender->climate);
 	sender->memory = memory;
 	sender->view = view;
 	sender->n_workers = n_channels;
@@ -107,6 +129,29 @@ static struct pmig_sender *allocate(const struct pmig_memory *memory,
 		return NULL;
 	}
 	return sender;
+}
+
+/* What the workers share. */
+static int prepare(struct pmig_sender *sender,
+		   const struct pmig_sender_config *config,
+		   struct pmig_error *err)
+{
+	uint32_t n = sender->climate.n_cpus;
+	int rc = tuning_init(&sender->tuning, config->tuning,
+			     config->n_channels, err);
+
+	if (rc)
+		return rc;
+	if (n < DEFAULT_ACTIVE)
+		n = DEFAULT_ACTIVE;
+	if (sender->tuning.value.active_channels)
+		n = sender->tuning.value.active_channels;
+	sender->n_active = n < config->n_channels ? n : config->n_channels;
+	sender->has_prints = readable(config) >> PMIG_ENCODING_DELTA & 1;
+	if (!sender->has_prints)
+		return 0;
+	return prints_init(&sender->prints, sender->memory,
+			   config->delta_memory_bytes, err);
 }
 
 int pmig_sender_new(const struct pmig_memory *memory, struct pmig_view *view,
@@ -122,8 +167,7 @@ int pmig_sender_new(const struct pmig_memory *memory, struct pmig_view *view,
 	if (!sender)
 		return pmig_fail(err, -ENOMEM,
 				 "no memory or descriptor for a sender");
-	rc = tuning_init(&sender->tuning, config->tuning, config->n_channels,
-			 err);
+	rc = prepare(sender, config, err);
 	for (uint32_t i = 0; i < config->n_channels && !rc; i++)
 		rc = start_worker(sender, i, config, err);
 	if (rc) {
@@ -144,6 +188,7 @@ static void stop_workers(struct pmig_sender *sender)
 		if (sender->workers[i].started)
 			pthread_join(sender->workers[i].thread, NULL);
 		outbox_fini(&sender->workers[i].box);
+		encoder_fini(&sender->workers[i].encoder);
 	}
 }
 
@@ -155,9 +200,13 @@ void pmig_sender_free(struct pmig_sender *sender)
 	if (sender->cancel_fd >= 0)
 		close(sender->cancel_fd);
 	pthread_cond_destroy(&sender->idle);
+	pthread_cond_destroy(&sender->more);
 	pthread_cond_destroy(&sender->wake);
 	pthread_mutex_destroy(&sender->lock);
 	tuning_fini(&sender->tuning);
+	climate_fini(&sender->climate);
+	if (sender->has_prints)
+		prints_fini(&sender->prints);
 	free(sender->independent);
 	free(sender->workers);
 	free(sender);

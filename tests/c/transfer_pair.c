@@ -32,6 +32,8 @@ void pair_open(struct transfer_pair *pair, size_t size_bytes, bool shared,
 	guest_memory_open(&pair->destination, size_bytes, shared);
 	make_tracker(pair);
 	pair->n_channels = n_channels;
+	pair->tuning.struct_size = sizeof(pair->tuning);
+	pair->encodings = 1 << PMIG_ENCODING_RAW;
 }
 
 static void connect_channels(struct transfer_pair *pair)
@@ -57,6 +59,10 @@ void pair_connect(struct transfer_pair *pair)
 		.channels = pair->out,
 		.session_id = {1, 2, 3},
 		.stall_timeout_ms = 5000,
+		.flags = pair->flags,
+		.encodings = pair->encodings,
+		.tuning = &pair->tuning,
+		.delta_memory_bytes = pair->delta_memory_bytes,
 	};
 	const struct pmig_receiver_config in = {
 		.struct_size = sizeof(in),

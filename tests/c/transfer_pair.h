@@ -15,6 +15,11 @@ struct transfer_pair {
 	struct pmig_dirty *dirty;
 	struct pmig_view *view;
 	uint32_t n_channels;
+	/* settings of the sender, to be changed before pair_connect() */
+	struct pmig_tuning tuning;
+	uint32_t encodings;
+	uint64_t delta_memory_bytes;
+	uint32_t flags; /* enum pmig_sender_flags */
 	int fds[PAIR_MAX_CHANNELS][2];
 	struct pmig_channel *out[PAIR_MAX_CHANNELS];
 	struct pmig_channel *in[PAIR_MAX_CHANNELS];

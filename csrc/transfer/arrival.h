@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * arrival.h - a PAGES frame on its way into guest memory
+ *
+ * Theory of operation
+ *
+ * The bodies of a frame lie on the wire in the order of its entries. Raw
+ * pages are read straight to where they belong, everything else into the
+ * reader's body buffer, all in one vectored read. Then the entries are gone
+ * through once more and what is not raw takes effect: a delta is laid over
+ * the page, a group is decompressed, a copy is made. Whatever an entry says,
+ * every page is hashed where it lies afterwards, and it is the hash that
+ * decides: a wrong one makes a raw page suspect, an unchanged, delta or copy
+ * page stale, and is damage in a compressed one (docs/stream-format.md).
+ */
+#ifndef PMIG_TRANSFER_ARRIVAL_H
+#define PMIG_TRANSFER_ARRIVAL_H
+
+#include "transfer/receiver.h"
+
+/**
+ * struct arrival - a frame whose head was checked
+ * @pages:	its head
+ * @entries:	behind it
+ * @block:	where it goes
+ * @number:	of the block
+ */
+struct arrival {
+	const struct wire_pages *pages;
+	const struct wire_entry *entries;
+	struct pmig_block block;
+	uint64_t number;
+};
+
+/* Pages that have an entry. */
+static inline uint64_t arrival_stored(const struct arrival *arrival)
+{
+	return arrival->pages->mask & ~arrival->pages->zero_mask;
+}
+
+static inline uint8_t *arrival_page(const struct arrival *arrival,
+				    unsigned int page)
+{
+	return arrival->block.hva + (size_t)page * PMIG_PAGE_BYTES;
+}
+
+/* Guest physical address of the lowest of pages (not 0), for messages. */
+static inline uint64_t arrival_gpa(const struct arrival *arrival,
+				   uint64_t pages)
+{
+	return arrival->block.map->region.gpa + arrival->block.offset_bytes +
+	       (uint64_t)__builtin_ctzll(pages) * PMIG_PAGE_BYTES;
+}
+
+/* The pages with an entry of one of the encodings (a mask). */
+uint64_t arrival_by_encoding(const struct arrival *arrival, uint32_t encodings);
+
+/* decode.c: let everything that is not raw take effect. */
+int arrival_decode(struct reader *reader, const struct arrival *arrival,
+		   struct pmig_error *err);
+
+#endif

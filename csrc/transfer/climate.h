@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * climate.h - how fast the link is, and how busy the processors are
+ *
+ * Theory of operation
+ *
+ * All workers of a sender share one link and the processors of this host. A
+ * few times a second whichever worker comes by first looks back at the time
+ * since the last look (a pulse).
+ *
+ * Link. Where the workers spent a good part of it waiting for their channels,
+ * what was sent is what the link carries. Where they did not, the link could
+ * have carried more, and nobody knows how much: the estimate is raised step by
+ * step until they do wait. So a slower link is noticed after a pulse or two,
+ * and a faster one within a second.
+ *
+ * Processors. What the workers use themselves plus what is idle is theirs
+ * to use. Idle time is that of the whole host (/proc/stat); where it cannot be
+ * read, processors that have no worker count as idle.
+ *
+ * Time between rounds does not count. Thread rule: climate_begin() between
+ * rounds; the rest from any worker.
+ */
+#ifndef PMIG_TRANSFER_CLIMATE_H
+#define PMIG_TRANSFER_CLIMATE_H
+
+#include <stdatomic.h>
+
+#include "codec/choice.h"
+
+/* Sums over all workers, since the sender was made. */
+struct climate_sums {
+	uint64_t wire_bytes;
+	uint64_t blocked_ns;
+	uint64_t cpu_ns;
+};
+
+/**
+ * struct climate - see above
+ * @stat_fd:	/proc/stat, opened early, or -1
+ * @n_cpus:	processors that this process may use
+ * @next_ns:	when the next pulse is due; who moves it on does it
+ * @since_ns:	beginning of the interval
+ * @before:	sums at its beginning
+ * @idle_ticks:	of the host at its beginning
+ * @link_bytes_per_s: estimate; 0 until the link was the limit once
+ * @spare_milli: thousandths of processors that the workers may use
+ */
+struct climate {
+	int stat_fd;
+	unsigned int n_cpus;
+	atomic_uint_least64_t next_ns;
+	uint64_t since_ns;
+	struct climate_sums before;
+	uint64_t idle_ticks;
+	atomic_uint_least64_t link_bytes_per_s;
+	atomic_uint_least64_t spare_milli;
+};
+
+void climate_init(struct climate *climate);
+void climate_fini(struct climate *climate);
+
+/* A round begins. */
+void climate_begin(struct climate *climate, uint64_t now_ns,
+		   const struct climate_sums *sums);
+
+/* Is a pulse due, and this caller the one to do it? */
+bool climate_due(struct climate *climate, uint64_t now_ns);
+
+/* The pulse; n_active workers were sending. */
+void climate_pulse(struct climate *climate, uint64_t now_ns,
+		   const struct climate_sums *sums, uint32_t n_active);
+
+/* What it means for one of n_active workers. */
+struct choice_climate climate_of_worker(const struct climate *climate,
+					uint32_t n_active);
+
+#endif
