@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import mmap
+import os
 import socket
 from collections.abc import Iterator
 
@@ -188,7 +189,7 @@ def events_of(receiver: Receiver) -> list[Event]:
 
 
 def test_stream_through_memory(buffer: mmap.mmap, memory: Memory) -> None:
-    buffer[:] = bytes(range(256)) * (SIZE_BYTES // 256)
+    buffer[:] = os.urandom(SIZE_BYTES)
     with (
         DirtyTracker(memory, TrackerKind.MARKED) as tracker,
         Channel.memory() as channel,

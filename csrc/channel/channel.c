@@ -58,9 +58,7 @@ static int poll_once(struct pmig_channel *channel, short events,
 		n = poll(fds, 2, remaining_ms(since_ns, wait->stall_ms));
 	} while (n < 0 && errno == EINTR);
 	if (events & POLLOUT)
-		atomic_fetch_add_explicit(&channel->blocked_ns,
-					  pmig_now_ns() - since_ns,
-					  memory_order_relaxed);
+		channel_blocked(channel, pmig_now_ns() - since_ns);
 	if (n < 0)
 		return pmig_fail_errno(err, "%s: cannot wait",
 				       channel->ops->kind);

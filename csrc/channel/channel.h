@@ -139,6 +139,13 @@ int channel_wait_writable(struct pmig_channel *channel,
 			  const struct channel_wait *wait,
 			  struct pmig_error *err);
 
+/* The writer had to wait before it could write, for whatever reason. */
+static inline void channel_blocked(struct pmig_channel *channel, uint64_t ns)
+{
+	atomic_fetch_add_explicit(&channel->blocked_ns, ns,
+				  memory_order_relaxed);
+}
+
 int channel_flush(struct pmig_channel *channel, struct pmig_error *err);
 
 #endif

@@ -5,13 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 int outbox_init(struct outbox *box, struct pmig_channel *channel,
-		const struct channel_wait *wait, struct pmig_error *err)
+		const struct channel_wait *wait, struct pace *pace,
+		struct pmig_error *err)
 {
 	box->channel = channel;
 	box->wait = *wait;
+	box->pace = pace;
 	box->slots = calloc(OUTBOX_SLOTS, OUTBOX_SLOT_BYTES);
 	box->arena = malloc(OUTBOX_ARENA_BYTES);
 	if (!box->slots || !box->arena)
@@ -82,6 +85,16 @@ int outbox_push_pages(struct outbox *box, const struct iovec *bodies,
 	return is_full(box) ? outbox_flush(box, err) : 0;
 }
 
+/* A limit is a link that is full: waiting for it counts as being blocked. */
+static int wait_for_turn(struct outbox *box, struct pmig_error *err)
+{
+	uint64_t begin_ns = pmig_now_ns();
+	int rc = pace_wait(box->pace, box->n_bytes, box->wait.cancel_fd, err);
+
+	channel_blocked(box->channel, pmig_now_ns() - begin_ns);
+	return rc;
+}
+
 int outbox_flush(struct outbox *box, struct pmig_error *err)
 {
 	size_t bytes = box->n_bytes;
@@ -89,8 +102,10 @@ int outbox_flush(struct outbox *box, struct pmig_error *err)
 
 	if (box->n_pieces == 0)
 		return 0;
-	rc = channel_write(box->channel, box->pieces, box->n_pieces, &box->wait,
-			   err);
+	rc = wait_for_turn(box, err);
+	if (!rc)
+		rc = channel_write(box->channel, box->pieces, box->n_pieces,
+				   &box->wait, err);
 	box->n_slots = 0;
 	box->n_pieces = 0;
 	box->n_bytes = 0;

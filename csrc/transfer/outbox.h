@@ -13,6 +13,7 @@
 
 #include "channel/channel.h"
 #include "stream/frame.h"
+#include "transfer/pace.h"
 
 enum {
 	/* PAGES frames gathered at most; a scattered round uses them all */
@@ -36,6 +37,7 @@ static_assert(OUTBOX_SLOT_BYTES % 8 == 0, "slots stay aligned");
  * struct outbox - see above
  * @channel:	where it is written to
  * @wait:	how long writing may take
+ * @pace:	the bandwidth limit; borrowed
  * @sequence:	number of the next frame
  * @wire_bytes:	bytes written so far
  * @arena:	room for contents, OUTBOX_ARENA_BYTES; owned
@@ -49,6 +51,7 @@ static_assert(OUTBOX_SLOT_BYTES % 8 == 0, "slots stay aligned");
 struct outbox {
 	struct pmig_channel *channel;
 	struct channel_wait wait;
+	struct pace *pace;
 	uint64_t sequence;
 	uint64_t wire_bytes;
 	uint8_t *arena;
@@ -60,8 +63,10 @@ struct outbox {
 	size_t n_bytes;
 };
 
+/* channel and pace must outlive the outbox. */
 int outbox_init(struct outbox *box, struct pmig_channel *channel,
-		const struct channel_wait *wait, struct pmig_error *err);
+		const struct channel_wait *wait, struct pace *pace,
+		struct pmig_error *err);
 void outbox_fini(struct outbox *box);
 
 /*

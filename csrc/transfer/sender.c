@@ -220,7 +220,11 @@ int pmig_sender_resend(struct pmig_sender *sender,
 int pmig_sender_tune(struct pmig_sender *sender,
 		     const struct pmig_tuning *tuning, struct pmig_error *err)
 {
-	return tuning_set(&sender->tuning, tuning, sender->n_workers, err);
+	int rc = tuning_set(&sender->tuning, tuning, sender->n_workers, err);
+
+	if (!rc)
+		pace_set(&sender->pace, tuning->bandwidth_limit_bytes_per_s);
+	return rc;
 }
 
 int pmig_sender_end(struct pmig_sender *sender, struct pmig_error *err)

@@ -96,6 +96,7 @@ struct send_worker {
  * @epoch:	number of the running or last epoch
  * @state_digest: what STATE frames since the last epoch add to its digest
  * @tuning:	what may change at any time
+ * @pace:	the bandwidth limit
  * @climate:	how fast the link is and how busy the processors are
  * @prints:	fingerprints of what was sent
  * @has_prints:	the receiver reads deltas and can answer
@@ -121,6 +122,7 @@ struct pmig_sender {
 	_Atomic uint64_t epoch;
 	uint64_t state_digest;
 	struct tuning tuning;
+	struct pace pace;
 	struct climate climate;
 	struct prints prints;
 	bool has_prints;

@@ -94,7 +94,7 @@ static int start_worker(struct pmig_sender *sender, uint32_t index,
 	tuning_refresh(&sender->tuning, &worker->encoder.tuning);
 	if (!rc)
 		rc = outbox_init(&worker->box, config->channels[index], &wait,
-				 err);
+				 &sender->pace, err);
 	if (!rc)
 		rc = open_channel(sender, index, config->session_id, err);
 	if (!rc)
@@ -107,16 +107,20 @@ static int start_worker(struct pmig_sender *sender, uint32_t index,
 static struct pmig_sender *allocate(const struct pmig_memory *memory,
 				    struct pmig_view *view, uint32_t n_channels)
 {
-	struct pmig_sender *sender = calloc(1, sizeof(*sender));
+	/* the keys of fingerprints are read with aligned vector loads */
+	struct pmig_sender *sender =
+		aligned_alloc(_Alignof(struct pmig_sender), sizeof(*sender));
 
 	if (!sender)
 		return NULL;
+	memset(sender, 0, sizeof(*sender));
 	sender->workers = calloc(n_channels, sizeof(*sender->workers));
 	sender->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	pthread_mutex_init(&sender->lock, NULL);
 	pthread_cond_init(&sender->wake, NULL);
 	pthread_cond_init(&sender->more, NULL);
 	pthread_cond_init(&sender->idle, NULL);
+	pace_init(&sender->pace);
 	climate_init(&sender->climate);
 	sender->memory = memory;
 	sender->view = view;
@@ -142,6 +146,8 @@ static int prepare(struct pmig_sender *sender,
 
 	if (rc)
 		return rc;
+	pace_set(&sender->pace,
+		 sender->tuning.value.bandwidth_limit_bytes_per_s);
 	if (n < DEFAULT_ACTIVE)
 		n = DEFAULT_ACTIVE;
 	if (sender->tuning.value.active_channels)
@@ -205,6 +211,7 @@ void pmig_sender_free(struct pmig_sender *sender)
 	pthread_mutex_destroy(&sender->lock);
 	tuning_fini(&sender->tuning);
 	climate_fini(&sender->climate);
+	pace_fini(&sender->pace);
 	if (sender->has_prints)
 		prints_fini(&sender->prints);
 	free(sender->independent);
