@@ -31,6 +31,7 @@
  * @settle:	take note of sends that are complete; true when there were
  *		some. NULL where sending is complete at once.
  * @settled:	all are. NULL likewise.
+ * @backlog:	was something still waiting to be sent? NULL: nothing ever is
  * @flush:	make what was written durable; 0 or -errno. May be NULL.
  * @free:	release what the kind owns. May be NULL.
  */
@@ -50,6 +51,7 @@ struct channel_ops {
 			int n_iov, bool stable, bool more);
 	bool (*settle)(struct pmig_channel *channel);
 	bool (*settled)(const struct pmig_channel *channel);
+	bool (*backlog)(struct pmig_channel *channel);
 	int (*flush)(struct pmig_channel *channel);
 	void (*free)(struct pmig_channel *channel);
 };
@@ -144,6 +146,15 @@ static inline void channel_blocked(struct pmig_channel *channel, uint64_t ns)
 {
 	atomic_fetch_add_explicit(&channel->blocked_ns, ns,
 				  memory_order_relaxed);
+}
+
+/*
+ * Is something that was written before still waiting to be sent? Whoever
+ * finds that at every write is faster than the link.
+ */
+static inline bool channel_backlog(struct pmig_channel *channel)
+{
+	return channel->ops->backlog && channel->ops->backlog(channel);
 }
 
 int channel_flush(struct pmig_channel *channel, struct pmig_error *err);

@@ -2,9 +2,11 @@
 /* socket.c - a channel over a connected stream socket, TCP or unix */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/error.h"
@@ -90,6 +92,17 @@ static ssize_t socket_readv(struct pmig_channel *channel,
 	return done < 0 ? -errno : done;
 }
 
+/* Of TCP what was not sent yet, of a unix socket what was not read yet. */
+static bool socket_backlog(struct pmig_channel *channel)
+{
+	int bytes = 0;
+
+	if (ioctl(channel->fd, SIOCOUTQNSD, &bytes) &&
+	    ioctl(channel->fd, SIOCOUTQ, &bytes))
+		return false;
+	return bytes > 0;
+}
+
 static const struct channel_ops socket_ops = {
 	.kind = "socket",
 	.writev = socket_writev,
@@ -99,6 +112,7 @@ static const struct channel_ops socket_ops = {
 	.send = socket_send,
 	.settle = socket_settle,
 	.settled = socket_settled,
+	.backlog = socket_backlog,
 };
 
 static int check_socket(int fd, struct pmig_error *err)

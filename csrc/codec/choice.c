@@ -16,6 +16,8 @@ const struct choice_candidate choice_candidates[CHOICE_CANDIDATES] = {
 	{PMIG_ENCODING_ZSTD, 3, PMIG_BLOCK_PAGES, 25000},
 };
 
+/* To hash a page and hand it to the kernel; see docs/encodings.md. */
+static const double RAW_NS = 500;
 /* Weight of the newest figure; a few blocks decide. */
 static const double NEWEST = 0.2;
 /* Compressible pages are encoded in this share of the usual time at best. */
@@ -25,7 +27,9 @@ static const double DECODING = 0.3;
 /* Share of the working time that trials may take. */
 static const double TRIALS = 0.01;
 /* What trials may take at the start, and may save up: one round of them. */
-static const double MAX_BUDGET_NS = 500e3;
+static const double MAX_BUDGET_NS = 1500e3;
+/* However busy the processors are, a worker gets some of them. */
+static const double LEAST_SHARE = 0.1;
 /* A candidate must be this much better than doing nothing. */
 static const double ADVANTAGE = 0.95;
 
@@ -39,11 +43,11 @@ void choice_init(struct choice *choice)
 double choice_page_ns(const struct choice_climate *climate, double cpu_ns,
 		      double bytes)
 {
+	double share =
+		climate->spare > LEAST_SHARE ? climate->spare : LEAST_SHARE;
 	double link_ns = bytes * climate->link_ns_per_byte;
-	double longer = cpu_ns > link_ns ? cpu_ns : link_ns;
-	double shorter = cpu_ns > link_ns ? link_ns : cpu_ns;
 
-	return longer + (1 - climate->spare) * shorter;
+	return cpu_ns / share > link_ns ? cpu_ns / share : link_ns;
 }
 
 /* With what is known of candidate, or with the figures given. */
@@ -53,8 +57,10 @@ static double predict(const struct choice *choice,
 {
 	double compressible = 1 - choice->random;
 	double decoding_ns = (1 - climate->spare) * DECODING * ns;
+	double cpu_ns = RAW_NS * (choice->random + compressible * ratio) +
+			compressible * (ns + decoding_ns);
 
-	return choice_page_ns(climate, compressible * (ns + decoding_ns),
+	return choice_page_ns(climate, cpu_ns,
 			      PMIG_PAGE_BYTES *
 				      (choice->random + compressible * ratio));
 }

@@ -4,14 +4,13 @@
  *
  * Theory of operation
  *
- * A page costs processor time to encode (c) and link time to carry (l). On a
- * worker thread that has a processor to itself the two overlap, because the
- * kernel sends while the worker encodes: the page takes max(c, l). Where
- * every processor is busy with something else that is needed (the receiver
- * of a loopback migration, the guest), nothing overlaps, and it takes c + l.
- * In between, with a share s of a processor to spare for the worker,
+ * A page costs processor time to encode (c) and link time to carry (l). The
+ * two overlap, because the kernel sends while the worker encodes. A worker
+ * that can have only a share s of a processor, because the rest is busy with
+ * something else (the guest, the receiver of a loopback migration), takes c / s
+ * to encode. So a page takes
  *
- *	T = max(c, l) + (1 - s) min(c, l)
+ *	T = max(c / s, l)
  *
  * c is learned by timing, l is the stored share of a page (the ratio, learned
  * likewise) times what the link takes for a byte. The smallest T wins. So
@@ -56,10 +55,12 @@ extern const struct choice_candidate choice_candidates[CHOICE_CANDIDATES];
 /**
  * struct choice_climate - what is scarce
  * @link_ns_per_byte: of this worker's share of the link; 0: not known yet
+ * @idle:	processors that are idle, for each worker
  * @spare:	share of a processor that this worker may use, 0 to 1
  */
 struct choice_climate {
 	double link_ns_per_byte;
+	double idle;
 	double spare;
 };
 

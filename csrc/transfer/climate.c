@@ -11,8 +11,10 @@ enum {
 	PULSE_NS = 50 * 1000 * 1000,
 };
 
-/* Waiting for this share of the time, the link was the limit. */
+/* Waiting for this share of the time, the link was the limit, */
 static const double LIMITED = 0.1;
+/* or with a backlog before this share of the bytes. */
+static const double BACKLOG = 0.7;
 /* Per pulse, while it was not: tenfold takes 17 pulses. */
 static const double RAISE = 1.15;
 /* Weight of the newest interval. */
@@ -50,6 +52,7 @@ void climate_init(struct climate *climate)
 {
 	climate->stat_fd = open("/proc/stat", O_RDONLY | O_CLOEXEC);
 	climate->n_cpus = count_cpus();
+	climate->idle_milli = 1000 * climate->n_cpus;
 	climate->spare_milli = 1000 * climate->n_cpus;
 }
 
@@ -77,18 +80,49 @@ bool climate_due(struct climate *climate, uint64_t now_ns)
 					      UINT64_MAX);
 }
 
-static uint64_t link_estimate(const struct climate *climate,
-			      const struct climate_sums *now, double passed_ns,
-			      uint32_t n_active)
-{
-	double sent = (double)(now->wire_bytes - climate->before.wire_bytes);
-	double blocked =
-		(double)(now->blocked_ns - climate->before.blocked_ns) /
-		(passed_ns * n_active);
-	double before = (double)climate->link_bytes_per_s;
-	double rate = 1e9 * sent / passed_ns;
+/* What happened in the interval. */
+struct interval {
+	double ns;
+	double sent_bytes;
+	double waiting_bytes;
+	double blocked_ns;
+	double used_ns;
+	double idle_ns;
+};
 
-	if (blocked >= LIMITED)
+static struct interval look_back(const struct climate *climate, uint64_t now_ns,
+				 const struct climate_sums *now,
+				 uint32_t n_active, uint64_t idle)
+{
+	const struct climate_sums *before = &climate->before;
+	double tick_ns = 1e9 / (double)sysconf(_SC_CLK_TCK);
+	struct interval past = {
+		.ns = (double)(now_ns - climate->since_ns),
+		.sent_bytes = (double)(now->wire_bytes - before->wire_bytes),
+		.waiting_bytes =
+			(double)(now->waiting_bytes - before->waiting_bytes),
+		.blocked_ns = (double)(now->blocked_ns - before->blocked_ns),
+		.used_ns = (double)(now->cpu_ns - before->cpu_ns),
+	};
+
+	if (climate->stat_fd >= 0)
+		past.idle_ns = tick_ns * (double)(idle - climate->idle_ticks);
+	else if (climate->n_cpus > n_active)
+		past.idle_ns = past.ns * (climate->n_cpus - n_active);
+	return past;
+}
+
+static uint64_t link_estimate(uint64_t before_bytes_per_s,
+			      const struct interval *past, uint32_t n_active)
+{
+	bool limited = past->blocked_ns >= LIMITED * past->ns * n_active ||
+		       past->waiting_bytes >= BACKLOG * past->sent_bytes;
+	double before = (double)before_bytes_per_s;
+	double rate = 1e9 * past->sent_bytes / past->ns;
+
+	if (past->sent_bytes == 0)
+		return before_bytes_per_s;
+	if (limited)
 		return (uint64_t)(before ? before + NEWEST * (rate - before)
 					 : rate);
 	if (before == 0)
@@ -96,35 +130,28 @@ static uint64_t link_estimate(const struct climate *climate,
 	return (uint64_t)(RAISE * (rate > before ? rate : before));
 }
 
-static uint64_t spare_estimate(const struct climate *climate,
-			       const struct climate_sums *now, double passed_ns,
-			       uint32_t n_active, uint64_t idle)
+/* Of processors, in thousandths, smoothed. */
+static uint64_t share_estimate(uint64_t before_milli, double ns,
+			       const struct interval *past)
 {
-	double used = (double)(now->cpu_ns - climate->before.cpu_ns);
-	double tick_ns = 1e9 / (double)sysconf(_SC_CLK_TCK);
-	double before = (double)climate->spare_milli;
-	double spare;
+	double before = (double)before_milli;
 
-	if (climate->stat_fd >= 0)
-		spare = used + tick_ns * (double)(idle - climate->idle_ticks);
-	else if (climate->n_cpus > n_active)
-		spare = used + passed_ns * (climate->n_cpus - n_active);
-	else
-		spare = used;
-	return (uint64_t)(before +
-			  NEWEST * (1000 * spare / passed_ns - before));
+	return (uint64_t)(before + NEWEST * (1000 * ns / past->ns - before));
 }
 
 void climate_pulse(struct climate *climate, uint64_t now_ns,
 		   const struct climate_sums *sums, uint32_t n_active)
 {
-	double passed_ns = (double)(now_ns - climate->since_ns);
 	uint64_t idle = idle_ticks(climate);
+	const struct interval past =
+		look_back(climate, now_ns, sums, n_active, idle);
 
 	climate->link_bytes_per_s =
-		link_estimate(climate, sums, passed_ns, n_active);
-	climate->spare_milli =
-		spare_estimate(climate, sums, passed_ns, n_active, idle);
+		link_estimate(climate->link_bytes_per_s, &past, n_active);
+	climate->idle_milli =
+		share_estimate(climate->idle_milli, past.idle_ns, &past);
+	climate->spare_milli = share_estimate(
+		climate->spare_milli, past.idle_ns + past.used_ns, &past);
 	climate->since_ns = now_ns;
 	climate->before = *sums;
 	climate->idle_ticks = idle;
@@ -135,9 +162,13 @@ struct choice_climate climate_of_worker(const struct climate *climate,
 					uint32_t n_active)
 {
 	uint64_t link_bytes_per_s = climate->link_bytes_per_s;
-	double spare = (double)climate->spare_milli / 1000 / n_active;
-	struct choice_climate mine = {.spare = spare > 1 ? 1 : spare};
+	struct choice_climate mine = {
+		.idle = (double)climate->idle_milli / 1000 / n_active,
+		.spare = (double)climate->spare_milli / 1000 / n_active,
+	};
 
+	if (mine.spare > 1)
+		mine.spare = 1;
 	if (link_bytes_per_s)
 		mine.link_ns_per_byte =
 			1e9 * n_active / (double)link_bytes_per_s;

@@ -9,9 +9,10 @@
  * since the last look (a pulse).
  *
  * Link. Where the workers spent a good part of it waiting for their channels,
- * what was sent is what the link carries. Where they did not, the link could
+ * or found a backlog whenever they came with more, the link was never idle, and
+ * what was sent is what it carries. Where they did not, the link could
  * have carried more, and nobody knows how much: the estimate is raised step by
- * step until they do wait. So a slower link is noticed after a pulse or two,
+ * step until they do. So a slower link is noticed after a pulse or two,
  * and a faster one within a second.
  *
  * Processors. What the workers use themselves plus what is idle is theirs
@@ -31,7 +32,9 @@
 /* Sums over all workers, since the sender was made. */
 struct climate_sums {
 	uint64_t wire_bytes;
+	uint64_t waiting_bytes; /* came while a channel had a backlog */
 	uint64_t blocked_ns;
+	uint64_t paced_ns; /* part of blocked_ns: the bandwidth limit */
 	uint64_t cpu_ns;
 };
 
@@ -44,7 +47,8 @@ struct climate_sums {
  * @before:	sums at its beginning
  * @idle_ticks:	of the host at its beginning
  * @link_bytes_per_s: estimate; 0 until the link was the limit once
- * @spare_milli: thousandths of processors that the workers may use
+ * @idle_milli:	thousandths of processors that were idle
+ * @spare_milli: the same, and what the workers used
  */
 struct climate {
 	int stat_fd;
@@ -54,6 +58,7 @@ struct climate {
 	struct climate_sums before;
 	uint64_t idle_ticks;
 	atomic_uint_least64_t link_bytes_per_s;
+	atomic_uint_least64_t idle_milli;
 	atomic_uint_least64_t spare_milli;
 };
 

@@ -17,8 +17,8 @@ enum {
 /* Of a page sent raw, and of copying and fingerprinting it; see bench/. */
 static const double PLAIN_NS = 400;
 static const double TRACK_NS = 300;
-/* Slower by so much is not slower. */
-static const double TOLERANCE = 1.02;
+/* Of the idle processors, what fingerprints of first pages may take. */
+static const double IDLE_SHARE = 0.5;
 /* Pages that differ in a greater share of their lines gain nothing. */
 static const double MOSTLY_CHANGED = 0.85;
 
@@ -76,14 +76,12 @@ static unsigned int pick(struct encoder *encoder)
 			   encoder->encodings);
 }
 
-/* Is the link so slow that fingerprints cost no time? */
+/* Can the processors that are idle make fingerprints as fast as pages go? */
 static bool is_free(const struct choice_climate *climate)
 {
-	double plain = choice_page_ns(climate, PLAIN_NS, PMIG_PAGE_BYTES);
-	double track =
-		choice_page_ns(climate, PLAIN_NS + TRACK_NS, PMIG_PAGE_BYTES);
+	double page_ns = choice_page_ns(climate, PLAIN_NS, PMIG_PAGE_BYTES);
 
-	return track <= TOLERANCE * plain;
+	return TRACK_NS / page_ns <= IDLE_SHARE * climate->idle;
 }
 
 static bool should_track(const struct encoder *encoder, bool first)

@@ -72,7 +72,7 @@ enum {
 	ENCODE_ROOM_BYTES =
 		PMIG_BLOCK_BYTES + PMIG_BLOCK_PAGES * WIRE_MAX_STORED_BYTES,
 	/* a compressor needs some context before its ratio means anything */
-	ENCODE_TRIAL_PAGES = 8,
+	ENCODE_TRIAL_PAGES = 16,
 };
 
 int encoder_init(struct encoder *encoder, struct prints *prints,

@@ -90,8 +90,10 @@ static int wait_for_turn(struct outbox *box, struct pmig_error *err)
 {
 	uint64_t begin_ns = pmig_now_ns();
 	int rc = pace_wait(box->pace, box->n_bytes, box->wait.cancel_fd, err);
+	uint64_t waited_ns = pmig_now_ns() - begin_ns;
 
-	channel_blocked(box->channel, pmig_now_ns() - begin_ns);
+	box->paced_ns += waited_ns;
+	channel_blocked(box->channel, waited_ns);
 	return rc;
 }
 
@@ -102,6 +104,8 @@ int outbox_flush(struct outbox *box, struct pmig_error *err)
 
 	if (box->n_pieces == 0)
 		return 0;
+	if (channel_backlog(box->channel))
+		box->waiting_bytes += bytes;
 	rc = wait_for_turn(box, err);
 	if (!rc)
 		rc = channel_write(box->channel, box->pieces, box->n_pieces,

@@ -40,6 +40,8 @@ static_assert(OUTBOX_SLOT_BYTES % 8 == 0, "slots stay aligned");
  * @pace:	the bandwidth limit; borrowed
  * @sequence:	number of the next frame
  * @wire_bytes:	bytes written so far
+ * @waiting_bytes: of those, what came while there was a backlog
+ * @paced_ns:	waited for the bandwidth limit
  * @arena:	room for contents, OUTBOX_ARENA_BYTES; owned
  * @arena_used:	bytes of it that queued frames point to
  * @slots:	room for heads, OUTBOX_SLOTS of OUTBOX_SLOT_BYTES; owned
@@ -54,6 +56,8 @@ struct outbox {
 	struct pace *pace;
 	uint64_t sequence;
 	uint64_t wire_bytes;
+	uint64_t waiting_bytes;
+	atomic_uint_least64_t paced_ns;
 	uint8_t *arena;
 	uint32_t arena_used;
 	uint8_t *slots;

@@ -80,7 +80,9 @@ static void run_round(struct pmig_sender *sender, enum pmig_epoch_kind kind)
 {
 	const struct climate_sums sums = sender_sums(sender);
 
-	climate_begin(&sender->climate, pmig_now_ns(), &sums);
+	sender->governed_ns = pmig_now_ns();
+	sender->governed = sums;
+	climate_begin(&sender->climate, sender->governed_ns, &sums);
 	pthread_mutex_lock(&sender->lock);
 	for (uint32_t i = 0; i < sender->n_workers; i++)
 		sender->workers[i].blocks_done = 0;

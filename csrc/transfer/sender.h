@@ -43,6 +43,7 @@
 
 #include "transfer/climate.h"
 #include "transfer/encode.h"
+#include "transfer/governor.h"
 #include "transfer/outbox.h"
 #include "transfer/tuning.h"
 
@@ -67,6 +68,7 @@ struct pmig_sender;
  * @round:	counters of the running round; read by others once it is over
  * @sent_pages:	since the sender was made; for progress
  * @wire_bytes:	likewise
+ * @waiting_bytes: likewise; see struct outbox
  * @blocks_done: of the running round
  * @cpu_ns:	processor time since the thread began; for the climate
  * @frames:	PAGES frames of the running round
@@ -82,6 +84,7 @@ struct send_worker {
 	uint64_t frames;
 	atomic_uint_least64_t sent_pages;
 	atomic_uint_least64_t wire_bytes;
+	atomic_uint_least64_t waiting_bytes;
 	atomic_uint_least64_t blocks_done;
 	atomic_uint_least64_t cpu_ns;
 };
@@ -98,6 +101,10 @@ struct send_worker {
  * @tuning:	what may change at any time
  * @pace:	the bandwidth limit
  * @climate:	how fast the link is and how busy the processors are
+ * @governor:	decides on the number of active channels; who does a pulse
+ *		has it
+ * @governed_ns: when it was last asked
+ * @governed:	sums at that time
  * @prints:	fingerprints of what was sent
  * @has_prints:	the receiver reads deltas and can answer
  * @next_chunk:	the first chunk that no worker has come for
@@ -124,6 +131,9 @@ struct pmig_sender {
 	struct tuning tuning;
 	struct pace pace;
 	struct climate climate;
+	struct governor governor;
+	uint64_t governed_ns;
+	struct climate_sums governed;
 	struct prints prints;
 	bool has_prints;
 	atomic_uint_least64_t next_chunk;

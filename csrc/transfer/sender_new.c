@@ -12,8 +12,6 @@
 
 enum {
 	DEFAULT_STALL_MS = 30000,
-	/* one connection alone is rarely as fast as the link */
-	DEFAULT_ACTIVE = 2,
 };
 
 static int check_config(const struct pmig_sender_config *config,
@@ -140,7 +138,6 @@ static int prepare(struct pmig_sender *sender,
 		   const struct pmig_sender_config *config,
 		   struct pmig_error *err)
 {
-	uint32_t n = sender->climate.n_cpus;
 	int rc = tuning_init(&sender->tuning, config->tuning,
 			     config->n_channels, err);
 
@@ -148,11 +145,11 @@ static int prepare(struct pmig_sender *sender,
 		return rc;
 	pace_set(&sender->pace,
 		 sender->tuning.value.bandwidth_limit_bytes_per_s);
-	if (n < DEFAULT_ACTIVE)
-		n = DEFAULT_ACTIVE;
-	if (sender->tuning.value.active_channels)
-		n = sender->tuning.value.active_channels;
-	sender->n_active = n < config->n_channels ? n : config->n_channels;
+	governor_init(&sender->governor, config->n_channels,
+		      sender->climate.n_cpus);
+	sender->n_active = sender->tuning.value.active_channels;
+	if (!sender->n_active)
+		sender->n_active = sender->governor.active;
 	sender->has_prints = readable(config) >> PMIG_ENCODING_DELTA & 1;
 	if (!sender->has_prints)
 		return 0;

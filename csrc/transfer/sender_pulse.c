@@ -16,7 +16,9 @@ struct climate_sums sender_sums(const struct pmig_sender *sender)
 		const struct send_worker *worker = &sender->workers[i];
 
 		sums.wire_bytes += worker->wire_bytes;
+		sums.waiting_bytes += worker->waiting_bytes;
 		sums.blocked_ns += worker->box.channel->blocked_ns;
+		sums.paced_ns += worker->box.paced_ns;
 		sums.cpu_ns += worker->cpu_ns;
 	}
 	return sums;
@@ -43,11 +45,35 @@ static void follow_tuning(struct send_worker *worker)
 		sender_activate(sender, n);
 }
 
+/* Is another number of channels better? */
+static void govern(struct pmig_sender *sender, uint64_t now_ns,
+		   const struct climate_sums *now, bool automatic)
+{
+	const struct climate_sums *before = &sender->governed;
+	const struct governor_sample sample = {
+		.interval_ns = now_ns - sender->governed_ns,
+		.bytes = now->wire_bytes - before->wire_bytes,
+		.busy_ns = now->cpu_ns - before->cpu_ns,
+		.blocked_ns = now->blocked_ns - before->blocked_ns,
+		.paced_ns = now->paced_ns - before->paced_ns,
+	};
+	uint32_t n;
+
+	if (sample.interval_ns < GOVERNOR_INTERVAL_MS * 1000000ull)
+		return;
+	sender->governed_ns = now_ns;
+	sender->governed = *now;
+	n = governor_step(&sender->governor, &sample);
+	if (automatic && n != sender->n_active)
+		sender_activate(sender, n);
+}
+
 static void publish(struct send_worker *worker)
 {
 	struct encoder *encoder = &worker->encoder;
 
 	worker->wire_bytes = worker->box.wire_bytes;
+	worker->waiting_bytes = worker->box.waiting_bytes;
 	if (encoder->n_blocks % BLOCKS_PER_CPU_READING == 0) {
 		uint64_t cpu_ns = pmig_cpu_now_ns();
 
@@ -68,6 +94,8 @@ void sender_pulse(struct send_worker *worker)
 	if (climate_due(climate, now_ns)) {
 		const struct climate_sums sums = sender_sums(sender);
 
+		govern(sender, now_ns, &sums,
+		       worker->encoder.tuning.value.active_channels == 0);
 		climate_pulse(climate, now_ns, &sums, sender->n_active);
 	}
 	worker->encoder.climate = climate_of_worker(climate, sender->n_active);
