@@ -2,10 +2,11 @@
 #include "transfer/climate.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "base/cpus.h"
 
 enum {
 	PULSE_NS = 50 * 1000 * 1000,
@@ -39,19 +40,10 @@ static uint64_t idle_ticks(const struct climate *climate)
 	return idle + iowait;
 }
 
-static unsigned int count_cpus(void)
-{
-	cpu_set_t set;
-
-	if (sched_getaffinity(0, sizeof(set), &set))
-		return 1;
-	return (unsigned int)CPU_COUNT(&set);
-}
-
 void climate_init(struct climate *climate)
 {
 	climate->stat_fd = open("/proc/stat", O_RDONLY | O_CLOEXEC);
-	climate->n_cpus = count_cpus();
+	climate->n_cpus = pmig_cpus_usable();
 	climate->idle_milli = 1000 * climate->n_cpus;
 	climate->spare_milli = 1000 * climate->n_cpus;
 }

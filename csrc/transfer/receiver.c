@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/cpus.h"
 #include "base/error.h"
 #include "base/thread.h"
 
@@ -25,7 +26,7 @@ static int check_config(const struct pmig_receiver_config *config,
 		return pmig_fail(err, -EINVAL,
 				 "%u channels, 1 to %d are possible",
 				 config->n_channels, PMIG_MAX_CHANNELS);
-	if (config->stall_timeout_ms > INT32_MAX ||
+	if (config->stall_timeout_ms > INT32_MAX || config->reserved ||
 	    (config->flags & ~(uint32_t)PMIG_RECEIVER_FRESH))
 		return pmig_fail(err, -EINVAL,
 				 "pmig_receiver_config: value out of range");
@@ -72,6 +73,9 @@ static int start_reader(struct pmig_receiver *receiver, uint32_t index,
 	rc = pmig_thread_start(&reader->thread, "recv", index, reader_main,
 			       reader, err);
 	reader->started = rc == 0;
+	if (!rc)
+		rc = pmig_cpus_pin(reader->thread, config->cpus, config->n_cpus,
+				   err);
 	return rc;
 }
 

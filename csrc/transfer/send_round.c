@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/numa.h"
 #include "transfer/sender.h"
 
 /**
@@ -77,6 +78,23 @@ static int send_blocks(struct send_worker *worker, const struct chunk *chunk,
 	return rc;
 }
 
+/* Reading memory of another node costs more than moving there. */
+static void follow_node(struct send_worker *worker, const struct chunk *chunk)
+{
+	const struct pmig_memory *memory = worker->sender->memory;
+	const void *samples[PMIG_NUMA_SAMPLES];
+	uint64_t step = 1 + (chunk->n_blocks - 1) / PMIG_NUMA_SAMPLES;
+	size_t n = 0;
+
+	for (uint64_t i = 0; i < chunk->n_blocks; i += step) {
+		struct pmig_block block;
+
+		if (pmig_memory_locate(memory, chunk->first_block + i, &block))
+			samples[n++] = block.hva;
+	}
+	pmig_numa_place(worker->thread, pmig_numa_node_of(samples, n));
+}
+
 static int send_chunk(struct send_worker *worker, struct chunk *chunk,
 		      struct pmig_error *err)
 {
@@ -84,6 +102,8 @@ static int send_chunk(struct send_worker *worker, struct chunk *chunk,
 
 	if (!is_pending(worker, chunk))
 		return 0;
+	if (worker->sender->follow_nodes)
+		follow_node(worker, chunk);
 	rc = pmig_view_rearm(worker->sender->view, chunk->first_block,
 			     chunk->n_blocks, err);
 	if (!rc)

@@ -107,6 +107,7 @@ struct send_worker {
  * @governed:	sums at that time
  * @prints:	fingerprints of what was sent
  * @has_prints:	the receiver reads deltas and can answer
+ * @follow_nodes: a worker is to run where the memory of its chunk lies
  * @next_chunk:	the first chunk that no worker has come for
  * @n_active:	workers that may come for chunks
  * @independent: per block, pages whose next version must rest on nothing
@@ -136,6 +137,7 @@ struct pmig_sender {
 	struct climate_sums governed;
 	struct prints prints;
 	bool has_prints;
+	bool follow_nodes;
 	atomic_uint_least64_t next_chunk;
 	_Atomic uint32_t n_active;
 	uint64_t *independent;

@@ -6,7 +6,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/cpus.h"
 #include "base/error.h"
+#include "base/numa.h"
 #include "base/thread.h"
 #include "transfer/sender.h"
 
@@ -99,6 +101,9 @@ static int start_worker(struct pmig_sender *sender, uint32_t index,
 		rc = pmig_thread_start(&worker->thread, "send", index,
 				       send_worker_main, worker, err);
 	worker->started = rc == 0;
+	if (!rc)
+		rc = pmig_cpus_pin(worker->thread, config->cpus, config->n_cpus,
+				   err);
 	return rc;
 }
 
@@ -150,6 +155,7 @@ static int prepare(struct pmig_sender *sender,
 	sender->n_active = sender->tuning.value.active_channels;
 	if (!sender->n_active)
 		sender->n_active = sender->governor.active;
+	sender->follow_nodes = config->n_cpus == 0 && pmig_numa_matters();
 	sender->has_prints = readable(config) >> PMIG_ENCODING_DELTA & 1;
 	if (!sender->has_prints)
 		return 0;
