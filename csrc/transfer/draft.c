@@ -13,6 +13,7 @@ void draft_begin(struct draft *draft, struct send_worker *worker,
 	draft->frame = outbox_slot(&worker->box);
 	draft->pages = (void *)draft->frame->head;
 	draft->entries = (void *)(draft->frame->head + sizeof(*draft->pages));
+	draft->guest_memory = false;
 	draft->n_bodies = 0;
 	draft->body_bytes = 0;
 	*draft->pages = (struct wire_pages){
@@ -102,5 +103,5 @@ int draft_push(struct draft *draft, struct pmig_error *err)
 		    draft->body_bytes, worker->box.sequence);
 	worker->frames++;
 	return outbox_push_pages(&worker->box, draft->bodies, draft->n_bodies,
-				 err);
+				 draft->guest_memory, err);
 }

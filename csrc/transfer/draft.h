@@ -19,6 +19,7 @@
  * @frame:	slot of the outbox
  * @pages:	its head
  * @entries:	behind it
+ * @guest_memory: contents are pages where they lie, none was encoded
  * @bodies:	runs of contents, in the order of the entries
  * @n_bodies:	in use
  * @body_bytes: their sum
@@ -31,6 +32,7 @@ struct draft {
 	struct frame *frame;
 	struct wire_pages *pages;
 	struct wire_entry *entries;
+	bool guest_memory;
 	struct iovec bodies[PMIG_BLOCK_PAGES];
 	int n_bodies;
 	uint32_t body_bytes;

@@ -64,6 +64,12 @@ static void push_piece(struct outbox *box, void *base, size_t bytes)
 	box->n_bytes += bytes;
 }
 
+/* The next piece is guest memory. */
+static void mark_stable(struct outbox *box)
+{
+	box->stable[box->n_pieces / 64] |= 1ull << box->n_pieces % 64;
+}
+
 /* Would another block with all its pages apart still fit? */
 static bool is_full(const struct outbox *box)
 {
@@ -72,14 +78,17 @@ static bool is_full(const struct outbox *box)
 }
 
 int outbox_push_pages(struct outbox *box, const struct iovec *bodies,
-		      int n_bodies, struct pmig_error *err)
+		      int n_bodies, bool guest_memory, struct pmig_error *err)
 {
 	struct frame *frame = outbox_slot(box);
 
 	frame_finish(frame);
 	push_piece(box, frame, frame_bytes(frame));
-	for (int i = 0; i < n_bodies; i++)
+	for (int i = 0; i < n_bodies; i++) {
+		if (guest_memory)
+			mark_stable(box);
 		push_piece(box, bodies[i].iov_base, bodies[i].iov_len);
+	}
 	box->n_slots++;
 	box->sequence++;
 	return is_full(box) ? outbox_flush(box, err) : 0;
@@ -108,12 +117,14 @@ int outbox_flush(struct outbox *box, struct pmig_error *err)
 		box->waiting_bytes += bytes;
 	rc = wait_for_turn(box, err);
 	if (!rc)
-		rc = channel_write(box->channel, box->pieces, box->n_pieces,
-				   &box->wait, err);
+		rc = channel_write_marked(box->channel, box->pieces,
+					  box->n_pieces, box->stable,
+					  &box->wait, err);
 	box->n_slots = 0;
 	box->n_pieces = 0;
 	box->n_bytes = 0;
 	box->arena_used = 0;
+	memset(box->stable, 0, sizeof(box->stable));
 	if (!rc)
 		box->wire_bytes += bytes;
 	return rc;

@@ -47,6 +47,7 @@ static_assert(OUTBOX_SLOT_BYTES % 8 == 0, "slots stay aligned");
  * @slots:	room for heads, OUTBOX_SLOTS of OUTBOX_SLOT_BYTES; owned
  * @n_slots:	slots in use
  * @pieces:	what to write
+ * @stable:	bit i: piece i is guest memory, see channel_write_marked()
  * @n_pieces:	pieces in use
  * @n_bytes:	bytes of the pieces in use
  */
@@ -63,6 +64,7 @@ struct outbox {
 	uint8_t *slots;
 	unsigned int n_slots;
 	struct iovec pieces[OUTBOX_PIECES];
+	uint64_t stable[OUTBOX_PIECES / 64];
 	int n_pieces;
 	size_t n_bytes;
 };
@@ -95,10 +97,11 @@ struct frame *outbox_slot(struct outbox *box);
 
 /*
  * Queue the frame in the slot just handed out, its bodies being n_bodies
- * runs of guest memory or of the room; writes the outbox when it is full.
+ * runs of guest memory, or else of the room; writes the outbox when it is
+ * full.
  */
 int outbox_push_pages(struct outbox *box, const struct iovec *bodies,
-		      int n_bodies, struct pmig_error *err);
+		      int n_bodies, bool guest_memory, struct pmig_error *err);
 
 /* Write what is queued, then a frame of any type and its body. */
 int outbox_write(struct outbox *box, enum pmig_frame_type type,

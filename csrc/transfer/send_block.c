@@ -19,6 +19,7 @@ static void send_plain(struct draft *draft, uint64_t present)
 {
 	struct encoder *encoder = &draft->worker->encoder;
 
+	draft->guest_memory = true;
 	for (uint64_t left = draft->pages->mask; left; left &= left - 1) {
 		unsigned int page = (unsigned int)__builtin_ctzll(left);
 

@@ -153,6 +153,9 @@ static void describe_choices(const struct pmig_sender *sender,
 
 	round->active_channels = sender->n_active;
 	round->link_bytes_per_s = sender->climate.link_bytes_per_s;
+	for (uint32_t i = 0; i < sender->n_workers; i++)
+		round->zero_copy |= channel_zero_copy_state(
+			sender->workers[i].box.channel, NULL);
 	round->level = candidate->level;
 	if (candidate->encoding == PMIG_ENCODING_RAW)
 		round->compression = PMIG_COMPRESSION_NONE;

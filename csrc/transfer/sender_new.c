@@ -96,6 +96,9 @@ static int start_worker(struct pmig_sender *sender, uint32_t index,
 		rc = outbox_init(&worker->box, config->channels[index], &wait,
 				 &sender->pace, err);
 	if (!rc)
+		rc = channel_zero_copy(config->channels[index],
+				       sender->tuning.value.zero_copy, err);
+	if (!rc)
 		rc = open_channel(sender, index, config->session_id, err);
 	if (!rc)
 		rc = pmig_thread_start(&worker->thread, "send", index,

@@ -40,6 +40,9 @@ static void follow_tuning(struct send_worker *worker)
 
 	if (!tuning_refresh(&sender->tuning, &worker->encoder.tuning))
 		return;
+	/* where it cannot be, pages are copied as before, and rounds say so */
+	channel_zero_copy(worker->box.channel,
+			  worker->encoder.tuning.value.zero_copy, NULL);
 	n = worker->encoder.tuning.value.active_channels;
 	if (n && n != sender->n_active)
 		sender_activate(sender, n);
