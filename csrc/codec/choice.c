@@ -29,7 +29,7 @@ static const double TRIALS = 0.01;
 /* What trials may take at the start, and may save up: one round of them. */
 static const double MAX_BUDGET_NS = 1500e3;
 /* However busy the processors are, a worker gets some of them. */
-static const double LEAST_SHARE = 0.1;
+static const double LEAST_SHARE = 0.25;
 /* A candidate must be this much better than doing nothing. */
 static const double ADVANTAGE = 0.95;
 
