@@ -109,6 +109,36 @@ def epoch(number: int, kind: int = FUZZY, reserved: int = 0) -> Frame:
     return Frame(EPOCH, struct.pack("<QII", number, kind, reserved))
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A page, and how an entry of PAGES carries it."""
+
+    page: bytes
+    encoding: int = 0
+    stored: bytes = b""
+    span: int = 0
+    hash: int | None = None
+    reserved: int = 0
+    size: int | None = None
+
+    def entry(self) -> bytes:
+        digest = xxh3(self.page) if self.hash is None else self.hash
+        size = len(self.stored) if self.size is None else self.size
+        return struct.pack("<QIBBH", digest, size, self.encoding, self.span, self.reserved)
+
+
+def stored_pages(
+    number: int, contents: Mapping[int, Stored | None], *, region: int = 0, offset: int = 0
+) -> Frame:
+    """Pages of one block, each with an encoding; None stands for a zero page."""
+    full = [stored for _, stored in sorted(contents.items()) if stored is not None]
+    mask = sum(1 << page for page in contents)
+    zero_mask = sum(1 << page for page, stored in contents.items() if stored is None)
+    head = struct.pack("<QQIIQQ", number, offset, region, len(full), mask, zero_mask)
+    body = b"".join(stored.stored for stored in full)
+    return Frame(PAGES, head + b"".join(stored.entry() for stored in full), body)
+
+
 def epoch_end(
     number: int, kind: int, frames: int, count: int, digest: int, reserved: int = 0
 ) -> Frame:
@@ -161,6 +191,19 @@ class Writer:
         self._n_frames += 1
         self._n_pages += len(contents)
         return self.add(frame)
+
+    def stored(
+        self, contents: Mapping[int, Stored | None], region: int = 0, offset: int = 0
+    ) -> Writer:
+        """A block whose pages have encodings."""
+        for page, stored in contents.items():
+            digest = 0
+            if stored is not None:
+                digest = xxh3(stored.page) if stored.hash is None else stored.hash
+            self._digest += page_digest(region, offset // PAGE + page, digest)
+        self._n_frames += 1
+        self._n_pages += len(contents)
+        return self.add(stored_pages(self._number, contents, region=region, offset=offset))
 
     def finish(self) -> Writer:
         digest, self._digest = self._digest & M64, 0

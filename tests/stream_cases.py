@@ -238,7 +238,7 @@ def page_cases() -> dict[str, Case]:
         "entry without mask": Case(of({0: sb.page_of(1), 1: sb.page_of(2)}, mask=1), "entries for"),
         "entry count": Case(of(one, count=2), "entries need"),
         "entry count huge": Case(of(one, count=(1 << 32) - 1), "entries need"),
-        "encoding": Case(of(one, encoding=1), "unknown encoding"),
+        "encoding": Case(of(one, encoding=6), "unknown encoding"),
         "stored bytes": Case(of(one, stored=100), "stored in 100"),
         "entry reserved": Case(of(one, reserved=b"\0\1"), "reserved"),
         "body short": Case(changed(AT_PAGES, body=bytes(PAGE)), "make up"),

@@ -13,7 +13,16 @@ from typing import Any, BinaryIO
 from pymigrate.cli.console import plain, say_error, stdout, table, titled, write_json
 from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.cli.units import count_words, size_words
-from pymigrate.inspector import Decoder, Extractor, Header, StreamError, Summary
+from pymigrate.inspector import (
+    Decoder,
+    Extractor,
+    Header,
+    Nothing,
+    Spool,
+    StreamError,
+    Summary,
+    rests_on_contents,
+)
 
 __all__ = ["add_parser"]
 
@@ -60,13 +69,14 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(_extractor(args.extract)) if args.extract else None
         source = stack.enter_context(_open(args.file))
-        decoder = Decoder(source, sink, _print_frame if args.frames else None)
+        contents = sink or stack.enter_context(contextlib.closing(_contents(source)))
+        decoder = Decoder(source, sink, _print_frame if args.frames else None, contents)
         try:
             decoder.run()
         except StreamError as failed:
             error = failed
         except OSError as failed:
-            raise CommandError(f"{args.file}: {failed.strerror}") from failed
+            raise CommandError(f"{failed.filename or args.file}: {failed.strerror}") from failed
     if args.json:
         write_json("-", {**decoder.summary.to_json(), **_verdict(error)})
     elif not error or decoder.summary.stream:
@@ -101,6 +111,11 @@ def _open(name: str) -> contextlib.AbstractContextManager[BinaryIO]:
         raise CommandError(f"cannot open {name}: {error.strerror}", Exit.USAGE) from error
 
 
+def _contents(source: BinaryIO) -> Spool | Nothing:
+    """Where pages are kept while others may rest on them."""
+    return Spool() if rests_on_contents(source) else Nothing()
+
+
 def _print_frame(header: Header, detail: str) -> None:
     print(
         f"{header.sequence:>8} {header.offset:>14} {header.type_name:<9} "
@@ -111,7 +126,7 @@ def _print_frame(header: Header, detail: str) -> None:
 def show(summary: Summary) -> None:
     """Print what was decoded."""
     out = stdout()
-    for part in (_stream_lines, _regions, _epochs, _state):
+    for part in (_stream_lines, _regions, _epochs, _encodings, _state):
         if text := part(summary):
             out.print(text)
             out.print()
@@ -157,10 +172,12 @@ def _epochs(summary: Summary) -> Any:
     if not summary.epochs:
         return None
     suspects = any(epoch.suspect_pages for epoch in summary.epochs)
+    stale = any(epoch.stale_pages for epoch in summary.epochs)
     rows = table()
     rows.add_column("#", justify="right")
     rows.add_column("kind")
-    for name in ("pages", "zero", "raw", *(["suspect"] if suspects else []), "bytes"):
+    doubts = [*(["suspect"] if suspects else []), *(["stale"] if stale else [])]
+    for name in ("pages", "zero", "raw", *doubts, "bytes"):
         rows.add_column(name, justify="right")
     rows.add_column("digest")
     for epoch in summary.epochs:
@@ -171,10 +188,32 @@ def _epochs(summary: Summary) -> Any:
             count_words(epoch.zero_pages),
             count_words(epoch.raw_pages),
             *([count_words(epoch.suspect_pages)] if suspects else []),
+            *([count_words(epoch.stale_pages)] if stale else []),
             size_words(epoch.wire_bytes),
             f"{epoch.digest:016x}",
         )
     return titled("Epochs", rows)
+
+
+def _encodings(summary: Summary) -> Any:
+    """How pages travelled, where some did otherwise than as they are."""
+    if not any(epoch.pages - epoch.zero_pages - epoch.raw_pages for epoch in summary.epochs):
+        return None
+    rows = table()
+    rows.add_column("epoch", justify="right")
+    rows.add_column("encoding")
+    for name in ("pages", "bytes", "per page"):
+        rows.add_column(name, justify="right")
+    for epoch in summary.epochs:
+        number = str(epoch.number)
+        for name, pages in epoch.pages_by_encoding.items():
+            if not pages:
+                continue
+            sizes = epoch.bytes_by_encoding[name]
+            words = (count_words(pages), size_words(sizes), size_words(sizes / pages))
+            rows.add_row(number, name, *words)
+            number = ""
+    return titled("Encodings", rows)
 
 
 def _state(summary: Summary) -> Any:
@@ -200,4 +239,9 @@ def _closing_words(summary: Summary) -> str:
         return "[red]Not a complete stream.[/]"
     if summary.loadable:
         return "[green]Valid.[/] It ends with a sealed epoch: a machine can be loaded from it."
+    if summary.rests_on_others:
+        return (
+            "[green]Valid[/] as one channel of several: some of its pages rest on what came on "
+            "another, so no machine can be loaded from it."
+        )
     return "[green]Valid[/], but it does not end with a sealed epoch: no machine can be loaded."

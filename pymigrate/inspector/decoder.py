@@ -13,9 +13,12 @@ import json
 from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol
 
+from .builder import PageBuilder
+from .contents import Contents, Nothing, PageSink, Spool
 from .frames import FrameReader, known_type
 from .items import StateItem, StateListError, decode_items
-from .pages import PageLedger, PageSink, check_contents, decode_pages_head, digest_of
+from .ledger import PageLedger, Verdict
+from .pages import decode_pages_head, digest_of
 from .regions import StreamInfo, check_ranges, decode_stream
 from .summary import EpochSummary, StateSummary, Summary
 from .wire import (
@@ -48,7 +51,8 @@ _FIRST_CHANNEL_ONLY = (FrameType.CONFIG, FrameType.STATE, FrameType.RANGES)
 class Decoder:
     """Decodes and verifies one channel.
 
-    ``on_frame`` is called with each frame after it proved right, together
+    ``contents`` keeps pages for those that rest on them; without it they are
+    kept in a temporary file. ``on_frame`` is called with each frame after it proved right, together
     with a few words about it. ``run`` raises StreamError at the first error;
     ``summary`` then holds what came before it.
     """
@@ -58,12 +62,16 @@ class Decoder:
         source: BinaryIO,
         sink: Sink | None = None,
         on_frame: FrameListener | None = None,
+        contents: Contents | None = None,
     ) -> None:
         self.summary = Summary()
         self._reader = FrameReader(source)
         self._sink = sink
         self._on_frame = on_frame
         self._ledger = PageLedger()
+        self._spool = Spool() if contents is None else Nothing()
+        self._contents: Contents = self._spool if contents is None else contents
+        self._builder: PageBuilder | None = None
         self._epoch: EpochSummary | None = None
         self._state_digest = 0
         self._handlers: dict[FrameType, Callable[[Header, bytes], str]] = {
@@ -84,6 +92,7 @@ class Decoder:
                 self._one_frame(self._dispatch)
             self._reader.expect_end_of_input()
         finally:
+            self._spool.close()
             self.summary.bytes = self._reader.offset
         return self.summary
 
@@ -154,6 +163,9 @@ class Decoder:
         self._no_body(header)
         info = decode_stream(head, self._reader.fail)
         self.summary.stream = info
+        self._builder = PageBuilder(
+            info.regions, self._contents, self._sink, self._ledger, self._reader.fail
+        )
         if self._sink:
             self._sink.stream(info)
         return f"channel {info.channel_index} of {info.channel_count}, regions: {len(info.regions)}"
@@ -216,11 +228,12 @@ class Decoder:
         if pages.epoch != epoch.number:
             self._reader.fail(f"PAGES belongs to epoch {pages.epoch}, epoch {epoch.number} is open")
         self._ledger.describe(pages, self._reader.fail)
-        wrong = check_contents(pages, self._reader.body(header), self._sink)
-        self._ledger.judge(pages, wrong)
-        epoch.add(pages, header, digest_of(pages), wrong.bit_count())
+        assert self._builder is not None
+        verdict = self._builder.apply(pages, self._reader.body(header))
+        self._ledger.judge(pages, verdict)
+        epoch.add(pages, header, digest_of(pages), verdict)
         return f"region {pages.region} +{pages.offset:#x}, " + _count_words(
-            pages.page_count, pages.zero_count, wrong.bit_count()
+            pages.page_count, pages.zero_count, verdict
         )
 
     def _end_epoch(self, header: Header, head: bytes) -> str:
@@ -239,9 +252,10 @@ class Decoder:
             if said != is_so:
                 self._reader.fail(f"EPOCH_END says {name} {said}, it is {is_so}")
         epoch.digest = found
-        epoch.suspect_pages_left = self._ledger.suspect_pages
+        epoch.suspect_pages_left = self._ledger.suspects.pages
+        epoch.stale_pages_left = self._ledger.stale.pages
         if epoch.kind is EpochKind.SEALED and epoch.suspect_pages_left:
-            region, offset = self._ledger.first_suspect()
+            region, offset = next(iter(self._ledger.suspects))
             self._reader.fail(
                 f"{epoch.suspect_pages_left} pages of the sealed epoch do not match their hash, "
                 f"the first in region {region} at offset {offset:#x}"
@@ -255,10 +269,29 @@ class Decoder:
         (count,) = END_HEAD.unpack(head)
         if count != header.sequence:
             self._reader.fail(f"END counts {count} frames before it, there were {header.sequence}")
+        self._check_stale()
         self.summary.complete = True
         return f"after {count} frames"
 
+    def _check_stale(self) -> None:
+        """Of one channel of several we cannot say: the page that another one
+        rests on may have come on another channel.
+        """
+        last = self.summary.epochs[-1] if self.summary.epochs else None
+        if last is None or last.kind is not EpochKind.SEALED or self._info.channel_count > 1:
+            return
+        if last.stale_pages_left:
+            region, offset = next(iter(self._ledger.stale))
+            self._reader.fail(
+                f"{last.stale_pages_left} pages of the last sealed epoch cannot be built from "
+                f"what came before, the first in region {region} at offset {offset:#x}"
+            )
 
-def _count_words(pages: int, zero: int, suspect: int) -> str:
+
+def _count_words(pages: int, zero: int, verdict: Verdict) -> str:
     words = f"{pages - zero} stored, {zero} zero"
-    return f"{words}, {suspect} suspect" if suspect else words
+    if verdict.suspect:
+        words += f", {verdict.suspect.bit_count()} suspect"
+    if verdict.stale:
+        words += f", {verdict.stale.bit_count()} stale"
+    return words

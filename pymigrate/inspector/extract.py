@@ -65,6 +65,9 @@ class Extractor:
     def page(self, region: int, offset: int, data: memoryview) -> None:
         os.pwrite(self._region_fds[region], data, offset)
 
+    def read(self, region: int, offset: int) -> bytes:
+        return os.pread(self._region_fds[region], PAGE_BYTES, offset)
+
     def zero(self, region: int, offset: int) -> None:
         """Writes only where there is something, so that holes stay holes."""
         fd = self._region_fds[region]

@@ -1,46 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PAGES frames, and the ledger of what an epoch has described.
-
-The ledger is what makes the rules between frames checkable: no page twice in
-an epoch, and no suspect page left at the end of a sealed one. It holds one
-mask for each block that was described, so it grows with the input and not
-with the size a region claims to have.
-"""
+"""The head of a PAGES frame: which pages of a block, and how each is stored."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from .regions import Fail, Region
 from .wire import (
     BLOCK_BYTES,
     BLOCK_PAGES,
+    COPY,
+    DELTA_MASK,
     DIGEST_INPUT,
+    GROUPED,
+    LINE_BYTES,
     MASK64,
     PAGE_BYTES,
     PAGE_ENTRY,
+    PAGE_LINES,
     PAGES_HEAD,
     Encoding,
     xxh3,
 )
 
 
-class PageSink(Protocol):
-    """Receives page contents, in stream order. Offsets are in bytes."""
-
-    def page(self, region: int, offset: int, data: memoryview) -> None: ...
-
-    def zero(self, region: int, offset: int) -> None: ...
-
-
 class Entry(NamedTuple):
-    """A page whose contents are in the body."""
+    """A page whose contents, or the way to them, are in the body.
+
+    ``span`` is that of the group which begins here; 0 within a group, and
+    where there is none.
+    """
 
     page: int
     hash: int
     stored_bytes: int
-    encoding: int
+    encoding: Encoding
+    span: int
 
 
 @dataclass(frozen=True)
@@ -99,55 +96,68 @@ def _check_place(offset: int, mask: int, region: Region, fail: Fail) -> None:
 
 
 def _decode_entries(head: bytes, stored: int, fail: Fail) -> list[Entry]:
-    entries = []
-    pages = (page for page in range(BLOCK_PAGES) if stored >> page & 1)
+    entries: list[Entry] = []
     packed = PAGE_ENTRY.iter_unpack(head[PAGES_HEAD.size :])
-    for page, (digest, size, encoding, reserved) in zip(pages, packed, strict=True):
-        if any(reserved):
+    group, left = Encoding.RAW, 0
+    for page, (digest, size, number, span, reserved) in zip(pages_of(stored), packed, strict=True):
+        if reserved:
             fail(f"reserved bytes of the entry of page {page} are set")
-        if encoding != Encoding.RAW:
-            fail(f"page {page} has the unknown encoding {encoding}")
-        if size != PAGE_BYTES:
-            fail(f"raw page {page} is stored in {size} bytes")
-        entries.append(Entry(page, digest, size, encoding))
+        try:
+            encoding = Encoding(number)
+        except ValueError:
+            fail(f"page {page} has the unknown encoding {number}")
+        entry = Entry(page, digest, size, encoding, span)
+        if left:
+            _check_member(entry, group, fail)
+            left -= 1
+        else:
+            _check_first(entry, fail)
+            group, left = encoding, max(0, span - 1)
+        entries.append(entry)
+    if left:
+        fail(f"a group of pages lacks its last {left}")
     return entries
 
 
-@dataclass
-class PageLedger:
-    """What was described; masks by (region, block offset in bytes)."""
+def _check_member(entry: Entry, group: Encoding, fail: Fail) -> None:
+    """An entry behind the first of a group."""
+    if (entry.encoding, entry.stored_bytes, entry.span) != (group, 0, 0):
+        fail(f"page {entry.page} does not continue the group that it is in")
 
-    described: dict[tuple[int, int], int] = field(default_factory=dict)
-    suspects: dict[tuple[int, int], int] = field(default_factory=dict)
 
-    def begin_epoch(self) -> None:
-        self.described.clear()
+def _check_first(entry: Entry, fail: Fail) -> None:
+    """An entry that stands alone, or begins a group."""
+    page, size = entry.page, entry.stored_bytes
+    name = entry.encoding.name.lower()
+    if entry.encoding in GROUPED:
+        if not 1 <= entry.span <= BLOCK_PAGES:
+            fail(f"a group of {entry.span} pages begins at page {page}")
+        if not 1 <= size <= PAGE_BYTES * entry.span:
+            fail(f"{name} page {page} is stored in {size} bytes")
+        return
+    if entry.span:
+        fail(f"{name} page {page} has the span {entry.span} of a group")
+    if not _is_stored_size(entry.encoding, size):
+        fail(f"{name} page {page} is stored in {size} bytes")
 
-    @property
-    def suspect_pages(self) -> int:
-        return sum(mask.bit_count() for mask in self.suspects.values())
 
-    def describe(self, pages: PagesHead, fail: Fail) -> None:
-        """Enter the pages of a frame; fails where one is there already."""
-        place = pages.region, pages.offset
-        before = self.described.get(place, 0)
-        if before & pages.mask:
-            fail("PAGES describes a page for the second time in this epoch")
-        self.described[place] = before | pages.mask
+def _is_stored_size(encoding: Encoding, size: int) -> bool:
+    if encoding is Encoding.RAW:
+        return size == PAGE_BYTES
+    if encoding is Encoding.UNCHANGED:
+        return size == 0
+    if encoding is Encoding.COPY:
+        return size == COPY.size
+    lines, rest = divmod(size - DELTA_MASK.size, LINE_BYTES)
+    return not rest and 1 <= lines <= PAGE_LINES
 
-    def judge(self, pages: PagesHead, wrong: int) -> None:
-        """Pages of ``wrong`` became suspect, the others of the frame did not."""
-        place = pages.region, pages.offset
-        left = self.suspects.get(place, 0) & ~pages.mask | wrong
-        if left:
-            self.suspects[place] = left
-        else:
-            self.suspects.pop(place, None)
 
-    def first_suspect(self) -> tuple[int, int]:
-        """Region and offset in bytes of a suspect page."""
-        (region, offset), mask = next(iter(self.suspects.items()))
-        return region, offset + PAGE_BYTES * ((mask & -mask).bit_length() - 1)
+def pages_of(mask: int) -> Iterator[int]:
+    """The numbers of the bits that are set, lowest first."""
+    while mask:
+        lowest = mask & -mask
+        yield lowest.bit_length() - 1
+        mask ^= lowest
 
 
 def digest_of(pages: PagesHead) -> int:
@@ -156,26 +166,6 @@ def digest_of(pages: PagesHead) -> int:
     pack, region, total = DIGEST_INPUT.pack, pages.region, 0
     for entry in pages.entries:
         total += xxh3(pack(region, first + entry.page, entry.hash))
-    zeros = pages.zero_mask
-    while zeros:
-        lowest = zeros & -zeros
-        total += xxh3(pack(region, first + lowest.bit_length() - 1, 0))
-        zeros ^= lowest
+    for page in pages_of(pages.zero_mask):
+        total += xxh3(pack(region, first + page, 0))
     return total & MASK64
-
-
-def check_contents(pages: PagesHead, body: memoryview, sink: PageSink | None) -> int:
-    """Hash every page of the body; returns the mask of those that differ."""
-    wrong = at = 0
-    for entry in pages.entries:
-        data = body[at : at + entry.stored_bytes]
-        at += entry.stored_bytes
-        if xxh3(data) != entry.hash:
-            wrong |= 1 << entry.page
-        if sink:
-            sink.page(pages.region, pages.offset + entry.page * PAGE_BYTES, data)
-    if sink:
-        for page in range(BLOCK_PAGES):
-            if pages.zero_mask >> page & 1:
-                sink.zero(pages.region, pages.offset + page * PAGE_BYTES)
-    return wrong

@@ -8,11 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .items import StateItem
+from .ledger import Verdict
 from .pages import PagesHead
 from .regions import StreamInfo
-from .wire import HEADER, MASK64, EpochKind, Header
+from .wire import HEADER, MASK64, Encoding, EpochKind, Header
 
 SCHEMA = "pymigrate.inspect/1"
+
+
+def _counter() -> Counter[str]:
+    return Counter({name: 0 for name in (*(e.name.lower() for e in Encoding), "zero")})
 
 
 @dataclass
@@ -26,19 +31,29 @@ class EpochSummary:
     zero_pages: int = 0
     suspect_pages: int = 0
     suspect_pages_left: int = 0
+    stale_pages: int = 0
+    stale_pages_left: int = 0
     wire_bytes: int = 0
     digest: int = 0
+    pages_by_encoding: Counter[str] = field(default_factory=_counter)
+    bytes_by_encoding: Counter[str] = field(default_factory=_counter)
 
     @property
     def raw_pages(self) -> int:
-        return self.pages - self.zero_pages
+        return self.pages_by_encoding["raw"]
 
-    def add(self, pages: PagesHead, header: Header, digest: int, suspect: int) -> None:
+    def add(self, pages: PagesHead, header: Header, digest: int, verdict: Verdict) -> None:
         """Count one PAGES frame."""
         self.frames += 1
         self.pages += pages.page_count
         self.zero_pages += pages.zero_count
-        self.suspect_pages += suspect
+        self.suspect_pages += verdict.suspect.bit_count()
+        self.stale_pages += verdict.stale.bit_count()
+        self.pages_by_encoding["zero"] += pages.zero_count
+        for entry in pages.entries:
+            name = entry.encoding.name.lower()
+            self.pages_by_encoding[name] += 1
+            self.bytes_by_encoding[name] += entry.stored_bytes
         self.wire_bytes += frame_bytes(header)
         self.digest = self.digest + digest & MASK64
 
@@ -52,6 +67,10 @@ class EpochSummary:
             "raw_pages": self.raw_pages,
             "suspect_pages": self.suspect_pages,
             "suspect_pages_left": self.suspect_pages_left,
+            "stale_pages": self.stale_pages,
+            "stale_pages_left": self.stale_pages_left,
+            "pages_by_encoding": dict(self.pages_by_encoding),
+            "bytes_by_encoding": dict(self.bytes_by_encoding),
             "wire_bytes": self.wire_bytes,
             "digest": f"{self.digest:016x}",
         }
@@ -104,8 +123,19 @@ class Summary:
 
     @property
     def loadable(self) -> bool:
-        """A machine can be made from it: the last epoch is sealed."""
-        return self.complete and bool(self.epochs) and self.epochs[-1].kind is EpochKind.SEALED
+        """A machine can be made from it: the last epoch is sealed and whole."""
+        if not self.complete or not self.epochs:
+            return False
+        last = self.epochs[-1]
+        return last.kind is EpochKind.SEALED and not last.stale_pages_left
+
+    @property
+    def rests_on_others(self) -> bool:
+        """It ends with a sealed epoch whose pages need those of other channels."""
+        if not self.complete or not self.epochs:
+            return False
+        last = self.epochs[-1]
+        return last.kind is EpochKind.SEALED and bool(last.stale_pages_left)
 
     def count_frame(self, header: Header) -> None:
         self.frames_by_type[header.type_name] += 1

@@ -18,6 +18,9 @@ MAGIC = b"PMIG"
 PAGE_BYTES = 4096
 BLOCK_PAGES = 64
 BLOCK_BYTES = PAGE_BYTES * BLOCK_PAGES
+LINE_BYTES = 64
+PAGE_LINES = PAGE_BYTES // LINE_BYTES
+MAX_WINDOW_BYTES = 262144
 MAX_HEAD_BYTES = 1 << 20
 MAX_BODY_BYTES = 64 << 20
 MAX_CHANNELS = 64
@@ -34,7 +37,9 @@ REGION = struct.Struct("<QQQII32s")
 BLOB_HEAD = struct.Struct("<Q")
 EPOCH_HEAD = struct.Struct("<QII")
 PAGES_HEAD = struct.Struct("<QQIIQQ")
-PAGE_ENTRY = struct.Struct("<QIB3s")
+PAGE_ENTRY = struct.Struct("<QIBBH")
+DELTA_MASK = struct.Struct("<Q")
+COPY = struct.Struct("<IIQ")
 EPOCH_END_HEAD = struct.Struct("<QIIQQQ")
 END_HEAD = struct.Struct("<Q")
 RANGES_HEAD = struct.Struct("<II")
@@ -75,6 +80,17 @@ class Encoding(enum.IntEnum):
     """How a page is stored in the body of a PAGES frame."""
 
     RAW = 0
+    UNCHANGED = 1
+    DELTA = 2
+    COPY = 3
+    LZ4 = 4
+    ZSTD = 5
+
+
+# The page that these give depends on what the decoder has.
+RESTING = frozenset({Encoding.UNCHANGED, Encoding.DELTA, Encoding.COPY})
+# Pages may be compressed together.
+GROUPED = frozenset({Encoding.LZ4, Encoding.ZSTD})
 
 
 class Header(NamedTuple):
