@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "page/zero.h"
 
 enum {
 	PRESENT_BLOCKS = 1024, /* asked about at a time: 256 MiB */
@@ -19,21 +20,17 @@ struct hints {
 	uint32_t n;
 };
 
-static bool is_zero_page(const uint8_t *page)
-{
-	uint64_t hash;
-
-	return pmig_page_scan(page, &hash);
-}
-
+/* A page with content shows it in its first bytes: the others are not read. */
 static bool is_worth_it(const struct pmig_block *block, uint64_t present)
 {
+	const struct pmig_zero_kernel *kernel = pmig_zero_best();
+
 	if (present != block->valid)
 		return false;
-	if (!is_zero_page(block->hva))
+	if (!kernel->is_zero(block->hva))
 		return true;
 	return (block->valid >> MIDDLE_PAGE & 1) &&
-	       !is_zero_page(block->hva + MIDDLE_PAGE * PMIG_PAGE_BYTES);
+	       !kernel->is_zero(block->hva + MIDDLE_PAGE * PMIG_PAGE_BYTES);
 }
 
 static uint64_t bytes_of(const struct pmig_block *block)
