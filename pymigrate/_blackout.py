@@ -73,6 +73,8 @@ class Blackout:
             self._guest.resume()
             self._track.to(SourceState.PRECOPY)
             return None
+        # Nothing that comes now, nor a way back, needs it any more.
+        self._guest.release()
         quiesce_ms = watch.lap_ms()
         self._track.to(SourceState.CAPTURING)
         state, _ = self._guest.capture()

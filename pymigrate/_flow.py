@@ -27,6 +27,7 @@ from pymigrate.errors import (
 from pymigrate.host import host_facts
 from pymigrate.machine import Machine
 from pymigrate.options import Options
+from pymigrate.policy import Action, Decision
 from pymigrate.report import Downtime, Guest, Outcome, Rehearsal, Report, Total, Verify
 from pymigrate.states import SourceState, StateTrack
 
@@ -99,6 +100,26 @@ class Flow(ABC):
             tuning=self.tuner.current,
         )
 
+    def check_throttle(self) -> None:
+        """Refuse at the start what could not be done later.
+
+        :raises MachineError: throttling is allowed, and not possible.
+        """
+        if self.options.policy.throttle_percent:
+            self.guest.throttle(0)
+
+    def obey(self, decision: Decision, rounds: Rounds) -> None:
+        """Throttle where the policy says so.
+
+        :raises NotConvergedError: it gives up.
+        """
+        self.predicted_downtime_ms = decision.predicted_downtime_ms
+        if decision.action is Action.GIVE_UP:
+            raise NotConvergedError(f"not converged: {decision.reason}")
+        if decision.action is Action.THROTTLE:
+            self.guest.throttle(decision.throttle_percent)
+            rounds.throttle_percent = decision.throttle_percent
+
     def enter(self, state: SourceState) -> None:
         """The next step, unless there is trouble."""
         self.trouble.check()
@@ -144,6 +165,10 @@ class Flow(ABC):
         with contextlib.suppress(Exception):
             self.track.notify(SourceState.ROLLING_BACK)
         guest, words = Guest.SOURCE, _words(error)
+        try:
+            self.guest.release()
+        except MachineError as failure:
+            words = f"{words}; and {failure}"
         try:
             self.guest.resume()
         except MachineError as failure:

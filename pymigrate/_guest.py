@@ -28,11 +28,15 @@ def hook(name: str, call: Callable[[], T]) -> T:
 
 
 class SourceGuest:
-    """Pauses and resumes the guest at the source, and remembers which."""
+    """Pauses and resumes the guest at the source, and remembers which.
+
+    :ivar throttle_percent: how much of its time it is kept from running.
+    """
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self.paused = False
+        self.throttle_percent = 0
 
     def pause(self) -> float:
         """:returns: milliseconds until no vCPU ran."""
@@ -47,6 +51,24 @@ class SourceGuest:
         watch = Stopwatch()
         state = hook("capturing the guest's state", self._machine.save_state)
         return state, watch.elapsed_ms()
+
+    def throttle(self, percent: int) -> None:
+        """Keep it from running for percent of its time; 0 lets it run freely.
+
+        :raises MachineError: it cannot be throttled, or the hook raised.
+        """
+        done = hook("throttling the guest", lambda: self._machine.throttle(percent))
+        if not done:
+            raise MachineError("this machine cannot be throttled: leave throttling off")
+        self.throttle_percent = percent
+
+    def release(self) -> None:
+        """Let it run freely, where it was throttled; idempotent.
+
+        :raises MachineError: the hook raised.
+        """
+        if self.throttle_percent:
+            self.throttle(0)
 
     def resume(self) -> float:
         """Resume if paused; milliseconds."""

@@ -24,7 +24,6 @@ from pymigrate.addresses import Address
 from pymigrate.errors import (
     InDoubtError,
     MigrateError,
-    NotConvergedError,
     PeerFailedError,
     RefusedError,
     StepTimeoutError,
@@ -79,6 +78,7 @@ class Migration(Flow):
         return self._link
 
     def _go(self) -> None:
+        self.check_throttle()
         self.out = Outgoing(self.machine, self.options.tracker, self.trouble)
         self.enter(SourceState.CONNECTING)
         self._link = self._dialer.link("control")
@@ -167,21 +167,19 @@ class Migration(Flow):
         """
         self._rehearsed_round(rounds)
         if rounds.history[-1].sent_pages > QUIET_PAGES:
-            rounds.decide(None)
+            self.obey(rounds.decide(None), rounds)
             self._rehearsed_round(rounds)
         assert self.rehearsal is not None
         return costs_of(self.rehearsal)
 
     def _hand_over(self, out: Outgoing, rounds: Rounds) -> None:
         self._round(rounds)
-        rounds.decide(None)
+        self.obey(rounds.decide(None), rounds)
         costs = self._rehearse(rounds)
         blackout = Blackout(self.guest, out, rounds, self.track, self.trouble, self.options.policy)
         while True:
             decision = rounds.decide(costs)
-            self.predicted_downtime_ms = decision.predicted_downtime_ms
-            if decision.action is Action.GIVE_UP:
-                raise NotConvergedError(f"not converged: {decision.reason}")
+            self.obey(decision, rounds)
             if decision.action is Action.SWITCH and self._switch(blackout, out, rounds, costs):
                 return
             if costs.fixed_ms > 0.5 * self.options.policy.downtime_limit_ms:

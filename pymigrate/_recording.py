@@ -20,7 +20,7 @@ from pymigrate._guest import hook
 from pymigrate._outgoing import Outgoing
 from pymigrate._rounds import Rounds
 from pymigrate.addresses import Address, Scheme
-from pymigrate.errors import AddressError, NotConvergedError
+from pymigrate.errors import AddressError
 from pymigrate.machine import Machine
 from pymigrate.options import Options
 from pymigrate.policy import Action, SwitchoverCosts
@@ -43,6 +43,7 @@ class Recording(Flow):
         return Guest.FILE if self._target.scheme is Scheme.FILE else Guest.SOURCE
 
     def _go(self) -> None:
+        self.check_throttle()
         self.out = Outgoing(self.machine, self.options.tracker, self.trouble)
         self.enter(SourceState.CONNECTING)
         channel = self._open()
@@ -74,9 +75,7 @@ class Recording(Flow):
             self.trouble.check()
             rounds.fuzzy()
             decision = rounds.decide(costs)
-            self.predicted_downtime_ms = decision.predicted_downtime_ms
-            if decision.action is Action.GIVE_UP:
-                raise NotConvergedError(f"not converged: {decision.reason}")
+            self.obey(decision, rounds)
             if decision.action is Action.SWITCH and self._seal(blackout, out, rounds, costs):
                 return
 

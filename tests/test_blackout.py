@@ -34,6 +34,9 @@ class Script:
         self.done.append("resume")
         return 0.0
 
+    def release(self) -> None:
+        self.done.append("release")
+
     def capture(self) -> tuple[bytes, float]:
         self.done.append("capture")
         return b"state", 0.0
@@ -70,7 +73,7 @@ def attempts(script: Script) -> int:
 def test_state_is_captured_before_the_last_pages() -> None:
     script = Script(10)
     assert attempts(script) == 1
-    assert script.done == ["pause", "capture", "put", "sealed"]
+    assert script.done == ["pause", "release", "capture", "put", "sealed"]
 
 
 def test_somewhat_more_than_the_limit_is_sent_now() -> None:
@@ -80,7 +83,7 @@ def test_somewhat_more_than_the_limit_is_sent_now() -> None:
 def test_much_more_than_the_limit_is_taken_back() -> None:
     script = Script(1000, 10)
     assert attempts(script) == 2
-    assert script.done == ["pause", "resume", "pause", "capture", "put", "sealed"]
+    assert script.done == ["pause", "resume", "pause", "release", "capture", "put", "sealed"]
 
 
 def test_taking_back_is_bounded() -> None:

@@ -29,7 +29,7 @@ from fault_pair import (
 from fault_proxy import Proxy
 from fault_routes import DESTINATION_PLACES, SOURCE, SOURCE_PLACES, Place, Route, route_to
 
-from pymigrate import Report
+from pymigrate import Choice, Compression, Report
 from pymigrate.policy import PolicyOptions
 from pymigrate.report import ExitCode, Outcome
 from pymigrate.report import Guest as Owner
@@ -65,7 +65,11 @@ def test_guest_that_dirties_faster_than_the_link() -> None:
         dirty_rate_pages_per_s=None,
         content=Content.ZERO,
     )
-    settings = options(policy=PolicyOptions(downtime_limit_ms=100))
+    settings = options(
+        policy=PolicyOptions(downtime_limit_ms=100),
+        compression=Compression.NONE,
+        delta=Choice.OFF,
+    )
     with Vm(config, populate=True) as vm:
         vm.resume()
         run_on(vm, 1)
@@ -86,7 +90,8 @@ def test_guest_that_dirties_faster_than_the_link() -> None:
 def test_demo_over_a_link_that_is_too_slow(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     guest = "--memory 16M --working-set 8M --content zero --vcpus 2 --dirty-rate unlimited"
-    line = f"demo {guest} --link 100mbit --downtime-limit-ms 100 --run-for 100ms --json {path}"
+    link = "--link 100mbit --compression none --delta off"
+    line = f"demo {guest} {link} --downtime-limit-ms 100 --run-for 100ms --json {path}"
     done = subprocess.run(
         [sys.executable, "-m", "pymigrate", *line.split()],
         capture_output=True,

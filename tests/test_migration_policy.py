@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from fault_pair import MIB, Receiver, check_intact, check_migrated, options, run_on, small
+from fault_pair import migrate as migrate_vm
+from fault_proxy import Proxy
 from migration_checks import assert_at_destination, assert_at_source
 from migration_kit import migrate, receiving, running_guest
 
+from pymigrate import Choice, Compression, Outcome, PolicyOptions
 from pymigrate import Guest as Owner
-from pymigrate import Outcome, PolicyOptions
 from pymigrate.policy import Action, Decision, RoundMeasurement, SwitchoverCosts, decide
+from pymigrate.vmm import Backend, Content, Vm
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -60,3 +64,97 @@ def test_it_may_give_up() -> None:
         assert (report.outcome, report.guest) == (Outcome.NOT_CONVERGED, Owner.SOURCE)
         assert report.error == "not converged: not today"
         assert_at_source(guest, side)
+
+
+# ---- throttling ------------------------------------------------------------
+
+
+def throttling(at_round: int, percent: int, end: Action, last: int = 6) -> PolicyOptions:
+    """Throttle after one round, and end after another."""
+
+    def policy(history: Sequence[RoundMeasurement], *_: object) -> Decision:
+        if len(history) == at_round:
+            return Decision(Action.THROTTLE, 0.0, 0.0, "", throttle_percent=percent)
+        return Decision(end if len(history) == last else Action.CONTINUE, 1.0, 0.0, "the end")
+
+    return PolicyOptions(policy=policy, throttle_percent=90)
+
+
+@pytest.mark.parametrize("end", [Action.SWITCH, Action.GIVE_UP])
+def test_throttling_is_taken_back_before_the_guest_goes_on(end: Action) -> None:
+    with running_guest() as guest, receiving() as side:
+        asked: list[tuple[int, bool]] = []
+
+        def throttle(percent: int) -> None:
+            asked.append((percent, guest.running))
+
+        guest.machine._throttle = throttle
+        report = migrate(guest, side.address, policy=throttling(4, 30, end))
+        if end is Action.SWITCH:
+            assert report.outcome is Outcome.COMPLETED, report.error
+            # Released while it was paused.
+            assert asked == [(0, True), (30, True), (0, False)]
+        else:
+            assert (report.outcome, report.guest) == (Outcome.NOT_CONVERGED, Owner.SOURCE)
+            assert [percent for percent, _ in asked] == [0, 30, 0]
+    fuzzy = [done.throttle_percent for done in report.rounds if done.kind == "fuzzy"]
+    assert fuzzy == [0, 0, 0, 0, 30, 30]
+
+
+def test_a_fault_takes_throttling_back() -> None:
+    asked: list[int] = []
+    with running_guest() as guest, receiving() as side:
+        guest.machine._throttle = asked.append
+        guest.fail["save_state"] = "no"
+
+        def early(history: Sequence[RoundMeasurement], *_: object) -> Decision:
+            return Decision(Action.THROTTLE, 0.0, 0.0, "", throttle_percent=20)
+
+        report = migrate(
+            guest, side.address, policy=PolicyOptions(policy=early, throttle_percent=90)
+        )
+        assert (report.outcome, report.guest) == (Outcome.FAILED, Owner.SOURCE)
+        assert asked == [0, 20, 0]
+        assert_at_source(guest, side)
+
+
+def test_a_machine_that_cannot_be_throttled_is_refused_at_once() -> None:
+    with running_guest() as guest, receiving() as side:
+        report = migrate(guest, side.address, policy=PolicyOptions(throttle_percent=50))
+        assert (report.outcome, report.guest) == (Outcome.FAILED, Owner.SOURCE)
+        assert report.error and "cannot be throttled: leave throttling off" in report.error
+        assert not report.rounds
+        assert_at_source(guest, side)
+
+
+@pytest.mark.uffd
+def test_a_guest_that_is_too_fast_is_throttled_until_it_fits() -> None:
+    """The reference VMM's writers over a slow link; nothing is lost."""
+    config = small(
+        backend=Backend.THREADS,
+        memory_bytes=16 * MIB,
+        working_set_bytes=8 * MIB,
+        dirty_rate_pages_per_s=None,
+        content=Content.ZERO,
+    )
+    settings = options(
+        compression=Compression.NONE,
+        delta=Choice.OFF,
+        policy=PolicyOptions(downtime_limit_ms=250, throttle_percent=99),
+    )
+    with Vm(config, populate=True) as vm:
+        vm.resume()
+        run_on(vm, 1)
+        with (
+            Receiver("tcp:127.0.0.1:0", options()) as receiver,
+            Proxy(receiver.address, 12 * MIB) as proxy,
+        ):
+            report = migrate_vm(vm, proxy.address, settings)
+            assert max(done.throttle_percent for done in report.rounds) >= 10, report.error
+            assert vm.throttled().percent == 0
+            if report.outcome is Outcome.COMPLETED:
+                check_migrated(vm, receiver, report)
+                return
+            # How much slower throttled writers are depends on the host.
+            assert report.outcome is Outcome.NOT_CONVERGED, report.error
+        check_intact(vm)

@@ -33,8 +33,8 @@ class Decision:
     :ivar predicted_total_ms: of the whole migration, if the decision holds.
     :ivar reachable_downtime_ms: the least that further rounds could lead to,
         by the model; None where that was not asked.
-    :ivar throttle_percent: THROTTLE: keep the guest from running for so much
-        of its time, and go on with another round.
+    :ivar throttle_percent: THROTTLE: from now on keep the guest from running
+        for so much of its time, and go on with another round.
     """
 
     action: Action

@@ -83,7 +83,8 @@ def replay(trace: Trace, options: PolicyOptions) -> Replay:
         rounds.append(ReplayedRound(following, decision, downtime_ms, recorded))
         if decision.action in (Action.SWITCH, Action.GIVE_UP):
             break
-        throttle = decision.throttle_percent
+        if decision.action is Action.THROTTLE:
+            throttle = decision.throttle_percent
     return _end(world, history, rounds)
 
 
