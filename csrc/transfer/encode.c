@@ -17,8 +17,9 @@ enum {
 /* Of a page sent raw, and of copying and fingerprinting it; see bench/. */
 static const double PLAIN_NS = 400;
 static const double TRACK_NS = 300;
-/* Of the idle processors, what fingerprints of first pages may take. */
+/* What fingerprints of first pages may take: of what is idle, and anyway. */
 static const double IDLE_SHARE = 0.5;
+static const double LITTLE = 0.05;
 /* Pages that differ in a greater share of their lines gain nothing. */
 static const double MOSTLY_CHANGED = 0.85;
 
@@ -76,12 +77,13 @@ static unsigned int pick(struct encoder *encoder)
 			   encoder->encodings);
 }
 
-/* Can the processors that are idle make fingerprints as fast as pages go? */
+/* Do fingerprints of pages that go at this pace slow nobody down? */
 static bool is_free(const struct choice_climate *climate)
 {
 	double page_ns = choice_page_ns(climate, PLAIN_NS, PMIG_PAGE_BYTES);
+	double share = TRACK_NS / page_ns;
 
-	return TRACK_NS / page_ns <= IDLE_SHARE * climate->idle;
+	return share <= LITTLE || share <= IDLE_SHARE * climate->idle;
 }
 
 static bool should_track(const struct encoder *encoder, bool first)
