@@ -90,7 +90,7 @@ def test_guest_that_dirties_faster_than_the_link() -> None:
 def test_demo_over_a_link_that_is_too_slow(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     guest = "--memory 16M --working-set 8M --content zero --vcpus 2 --dirty-rate unlimited"
-    link = "--link 100mbit --compression none --delta off"
+    link = "--link 100mbit --compress none --delta off"
     line = f"demo {guest} {link} --downtime-limit-ms 100 --run-for 100ms --json {path}"
     done = subprocess.run(
         [sys.executable, "-m", "pymigrate", *line.split()],
