@@ -14,8 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.peers.qemu_process import qemu_version
 from bench.scenario import Ratio, Scenario
-from bench.stats import best_of, paired_ratios, spread, summarize
+from bench.stats import best_of, median_run, paired_ratios, spread, summarize
 from bench.task import GIB, Run, Task
 from pymigrate.host import host_facts
 
@@ -35,11 +36,10 @@ def figures(run: Run, task: Task) -> dict[str, Any]:
     known = run.outcome == "completed" and None not in cpus
     found["bytes_per_s"] = task.touched_bytes / seconds if seconds else None
     found["cpu_s_per_gib"] = sum(cpu or 0.0 for cpu in cpus) / gib if known and gib else None
-    found["wire_bytes_per_memory"] = (
-        run.wire_bytes / task.touched_bytes
-        if run.wire_bytes is not None and task.touched_bytes and seconds
-        else None
-    )
+    for name in ("wire_bytes", "link_bytes"):
+        sent_bytes = getattr(run, name)
+        counts = sent_bytes is not None and task.touched_bytes and seconds
+        found[f"{name}_per_memory"] = sent_bytes / task.touched_bytes if counts else None
     return found
 
 
@@ -58,10 +58,16 @@ def document(scenario: Scenario, task: Task, runs: Mapping[str, Sequence[Run]]) 
             for contender in scenario.contenders
             if contender.name in by_name
         ],
-        "runs": by_name,
+        "runs": {name: _for_pictures(made) for name, made in by_name.items()},
         "summary": {name: summarize(made) for name, made in by_name.items()},
         "ratios": [found for ratio in scenario.ratios if (found := _ratio(ratio, by_name))],
     }
+
+
+def _for_pictures(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rounds are kept of the median run alone: they are many, and drawn once."""
+    drawn = median_run(runs)
+    return [run if run is drawn else {**run, "rounds": []} for run in runs]
 
 
 def _ratio(ratio: Ratio, runs: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any] | None:
@@ -87,6 +93,7 @@ def facts() -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": " ".join(["python", "-m", "bench.run", *sys.argv[1:]]),
         "python": platform.python_version(),
+        "qemu": qemu_version(),
         "commit": _commit(),
         "transparent_hugepages": _first_line("/sys/kernel/mm/transparent_hugepage/enabled"),
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.micro import NAME, run_micro
+from bench.page import build_page, load_results
 from bench.results import ResultsError, check_free, document, write
 from bench.runner import announce, run_scenario
 from bench.scenario import Scenario
@@ -33,6 +34,9 @@ def main() -> int:
         print("bench: no scenario of that name; --list names them", file=sys.stderr)
         return 2
     names = [scenario.name for scenario in chosen] + [NAME] * _micro_chosen(options)
+    if options.page:
+        _write_page(options.results)
+        return 0
     try:
         for name in names:
             check_free(_path(options, name), options.force or options.discard)
@@ -61,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--results", type=Path, default=HERE / "results", metavar="DIR", help="where results go"
     )
+    parser.add_argument("--page", action="store_true", help="only make the page from results")
     parser.add_argument("--force", action="store_true", help="overwrite results")
     return parser
 
@@ -102,8 +107,17 @@ def _run(chosen: list[Scenario], options: argparse.Namespace) -> int:
         print("\nmicro-benchmarks", flush=True)
         keep = None if options.discard else _path(options, NAME)
         failed += not run_micro(keep, options.quick)
+    if not options.discard:
+        _write_page(options.results)
     print(f"\ndone after {time.monotonic() - begin:.0f} s, {failed} runs failed")
     return 1 if failed else 0
+
+
+def _write_page(folder: Path) -> None:
+    """From all results that are there, new and old."""
+    page = folder / "index.html"
+    page.write_text(build_page(*load_results(folder)))
+    print(f"\nthe page is {page}")
 
 
 def _adjust(scenario: Scenario, options: argparse.Namespace) -> tuple[Scenario, Task]:
@@ -118,7 +132,10 @@ def _adjust(scenario: Scenario, options: argparse.Namespace) -> tuple[Scenario, 
         for contender in scenario.contenders
         if fnmatch.fnmatch(contender.name, options.contenders or "*")
     )
-    return replace(scenario, contenders=contenders), task
+    title = scenario.title
+    if task.memory_bytes != scenario.task.memory_bytes:
+        title += f" (shrunk to {task.memory_bytes // MIB} MiB)"
+    return replace(scenario, contenders=contenders, title=title), task
 
 
 def _show_ratio(ratio: dict[str, Any]) -> None:

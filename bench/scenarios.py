@@ -18,7 +18,7 @@ GBIT = 10**9
 QUICK_BYTES = 256 * MIB
 
 OURS = Ours("pymigrate")
-RAW = Ours("pymigrate, raw", options=("--compression", "none", "--delta", "off"))
+RAW = Ours("pymigrate, raw", options=("--compress", "none", "--delta", "off"))
 NO_DELTA = Ours("pymigrate, no delta", options=("--delta", "off"))
 
 PLAIN = Qemu("QEMU plain")
@@ -132,7 +132,7 @@ def dirtying() -> Iterator[Scenario]:
         (
             _faster(OURS, *qemus),
             _faster(tight, *qemus),
-            Ratio("wire_bytes_per_memory", OURS.name, names(*qemus), "bytes against QEMU's fewest"),
+            Ratio("link_bytes_per_memory", OURS.name, names(*qemus), "bytes against QEMU's fewest"),
         ),
         quick_task=shrunk(sparse, 128 * MIB),
     )

@@ -66,3 +66,9 @@ def best_of(
             median = -found.median if most else found.median
             ranked.append((len(runs) - found.n, median, name))
     return min(ranked)[2] if ranked else None
+
+
+def median_run(runs: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The completed run whose time is in the middle, or the first of all."""
+    done = sorted((run for run in runs if run["total_ms"]), key=lambda run: run["total_ms"])
+    return done[len(done) // 2] if done else (runs[0] if runs else None)

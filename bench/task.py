@@ -63,6 +63,7 @@ class Run:
     :ivar own_downtime_ms: as the contender itself reports it.
     :ivar predicted_downtime_ms: what the contender expected last.
     :ivar wire_bytes: as the contender counts them.
+    :ivar link_bytes: what the source's interface sent, on a shaped link.
     :ivar source_cpu_s: of the whole process, its vCPU included, in total_ms.
     :ivar setup_ms: starting the destination, before the clock of total_ms.
     :ivar dirty_pages_per_s: steps that the guest did while it was measured.
@@ -77,6 +78,7 @@ class Run:
     own_downtime_ms: float | None = None
     predicted_downtime_ms: float | None = None
     wire_bytes: int | None = None
+    link_bytes: int | None = None
     source_cpu_s: float | None = None
     destination_cpu_s: float | None = None
     setup_ms: float | None = None

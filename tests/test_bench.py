@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import struct
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from html import escape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.contents import fill, pieces
 from bench.guest import BootImage, Program, build_image
 from bench.guest.build import IMAGE_BYTES, PARAMETERS_AT, UNLIMITED
-from bench.results import ResultsError, check_free, figures
+from bench.page import build_page, load_results
+from bench.results import ResultsError, check_free, document, figures
 from bench.scenarios import all_scenarios, shrunk
 from bench.stats import best_of, paired_ratios, spread, summarize
 from bench.task import GIB, MIB, Run, Task
@@ -22,6 +29,11 @@ def needs_binutils() -> None:
     for name in ("as", "ld", "objcopy"):
         if shutil.which(name) is None:
             pytest.skip(f"{name} is missing: install binutils")
+
+
+def needs_qemu() -> None:
+    if shutil.which("qemu-system-x86_64") is None:
+        pytest.skip("qemu-system-x86_64 is missing: install qemu-system-x86")
 
 
 def test_boot_image() -> None:
@@ -143,3 +155,78 @@ def test_results_are_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="--force"):
         check_free(path, force=False)
     check_free(path, force=True)
+
+
+RECORDED = Path(__file__).parent / "data" / "bench_result.json"
+
+
+def recorded() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(RECORDED.read_text())
+    return found
+
+
+def drawings(page: str) -> list[ElementTree.Element]:
+    return [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
+
+
+def test_page_is_self_contained() -> None:
+    page = build_page([recorded()], None)
+    assert not re.findall(r"https?:|//[a-z]|<script|<link|<img|@import|url\(", page)
+    # Peers side by side, what is left over time, dirty and sent, the downtime.
+    assert len(drawings(page)) == 4
+
+
+def test_page_shows_every_contender_and_ratio() -> None:
+    result = recorded()
+    page = build_page([result], None)
+    bars = drawings(page)[0]
+    words = {element.text for element in bars.iter("text")}
+    for contender in result["contenders"]:
+        assert contender["name"] in words
+    assert escape(result["ratios"][0]["says"]) in page
+    assert result["facts"]["kernel"] in page
+    assert "interpreted" in page
+
+
+def test_page_names_who_did_not_converge() -> None:
+    result = recorded()
+    for run in result["runs"]["QEMU xbzrle"]:
+        run |= {"outcome": "not-converged", "total_ms": None, "downtime_ms": None}
+    result["summary"]["QEMU xbzrle"] = {}
+    page = build_page([result], None)
+    assert "not converged" in page
+
+
+def test_page_escapes_what_it_is_given() -> None:
+    result = recorded()
+    result["title"] = "<b>&"
+    page = build_page([result], None)
+    assert "&lt;b&gt;&amp;" in page
+    assert "<b>&" not in page
+
+
+def test_page_of_micro_benchmarks() -> None:
+    stats = {"min": 1e-3, "median": 2e-3, "max": 3e-3, "rounds": 5}
+    one = {"name": "test_scan[64]", "fullname": "x.py::test_scan[64]", "stats": stats}
+    page = build_page([], {"benchmarks": [{**one, "extra_info": {"bytes": 4_000_000}}]})
+    assert "<td>64</td>" in page
+    assert "2 ms" in page
+    assert ">2.00</td>" in page
+
+
+def test_document_keeps_rounds_of_the_median_run() -> None:
+    needs_qemu()
+    scenario = next(s for s in all_scenarios() if s.name == "growth-1g")
+    scenario = replace(scenario, contenders=scenario.contenders[:1])
+    name = scenario.contenders[0].name
+    runs = [Run(total_ms=ms, rounds=[{"ms": ms}]) for ms in (1.0, 5.0, 3.0)]
+    found = document(scenario, scenario.task, {name: runs})
+    assert [run["rounds"] for run in found["runs"][name]] == [[], [], [{"ms": 3.0}]]
+    assert found["summary"][name]["total_ms"] == {"min": 1.0, "median": 3.0, "max": 5.0, "n": 3}
+    assert found["facts"]["qemu"]
+
+
+def test_foreign_files_are_not_results(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(ValueError, match="not a result"):
+        load_results(tmp_path)

@@ -46,6 +46,7 @@ class Iperf:
         return Run(
             total_ms=1000 * task.touched_bytes / rate,
             wire_bytes=task.touched_bytes,
+            link_bytes=task.touched_bytes,
             source_cpu_s=cpu["host_total"] * per_byte * task.touched_bytes,
             destination_cpu_s=cpu["remote_total"] * per_byte * task.touched_bytes,
         )

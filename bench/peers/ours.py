@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ _START_TIMEOUT_S = 120.0
 # Beyond the time limit of the task, which ends the migration by itself.
 _GRACE_S = 30.0
 _LOW_BYTES = 2 << 20
+# csrc/vmm/layout.h: the mailbox of vCPU 0, and the word M_STEPS in it.
+_STEPS_AT = 0x100000 + 0xB8
 _GUESTS = {Dirtying.IDLE: "idle", Dirtying.WORD: "sweep", Dirtying.PAGE: "partial"}
 _PAGE_WRITE_BYTES = 4032
 # What the reference VMM fills memory with by itself, and how fast.
@@ -52,10 +55,16 @@ class Ours:
             sender = ["send", address, *self.arguments(task), "--hold"]
             source = stack.enter_context(Process("source", sender, inbox, fds[0]))
             inbox.wait(source, "held", _START_TIMEOUT_S)
-            _fill(source.pid, task)
+            where = find_mapping(source.pid, task.memory_bytes)
+            memory = stack.enter_context(contextlib.closing(ProcessMemory(source.pid, where)))
+            _fill(memory, task)
             warm(task.touched_bytes)
+            steps = _steps(memory)
             run = _migrate(source, destination, inbox, task)
             run.setup_ms = setup_ms
+            if run.total_ms is not None and run.downtime_ms is not None:
+                ran_s = (run.total_ms - run.downtime_ms) / 1000
+                run.dirty_pages_per_s = (_steps(memory) - steps) / ran_s
             return run
 
     def arguments(self, task: Task) -> list[str]:
@@ -140,7 +149,13 @@ def _native_content(task: Task) -> str | None:
     return None
 
 
-def _fill(pid: int, task: Task) -> None:
+def _steps(memory: ProcessMemory) -> int:
+    """What the guest's one vCPU has done since it was built."""
+    done: int = struct.unpack("<Q", memory.read(_STEPS_AT, 8))[0]
+    return done
+
+
+def _fill(memory: ProcessMemory, task: Task) -> None:
     """Write what the reference VMM does not make into its idle guest's memory.
 
     Nothing is tracked yet, since the migration has not begun.
@@ -149,5 +164,4 @@ def _fill(pid: int, task: Task) -> None:
         return
     if task.dirtying is not Dirtying.IDLE:
         raise ValueError("only an idle guest can be filled from outside")
-    with contextlib.closing(ProcessMemory(pid, find_mapping(pid, task.memory_bytes))) as memory:
-        fill(memory.write, task.layout, _LOW_BYTES)
+    fill(memory.write, task.layout, _LOW_BYTES)
