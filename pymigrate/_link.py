@@ -34,6 +34,7 @@ __all__ = ["Link", "read_hello"]
 
 # A peer that sends more unasked messages than this is broken.
 MAX_INBOX = 64
+MAX_INBOX_BYTES = _frames.MAX_BODY_BYTES
 
 M = TypeVar("M", bound=Message)
 
@@ -218,7 +219,9 @@ class Link:
             raise PeerFailedError(f"{self.peer} failed at {message.step}: {message.message}")
         else:
             with self._condition:
-                if len(self._inbox) >= MAX_INBOX:
+                unread = sum(len(waiting.body) for waiting in self._inbox)
+                too_large = unread + len(message.body) > MAX_INBOX_BYTES
+                if len(self._inbox) >= MAX_INBOX or too_large:
                     raise ProtocolError(f"{self.peer} sends faster than the protocol allows")
                 self._inbox.append(message)
                 self._condition.notify_all()

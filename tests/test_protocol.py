@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -156,6 +157,23 @@ def test_no_common_version_names_both() -> None:
         negotiate(hello(3, 4), 1, 2)
 
 
+def acknowledgement(**values: Any) -> protocol.EpochAck:
+    head = {"epoch": 1, "kind": "fuzzy", "pages": 9, "suspect_pages": 0, "digest": "0" * 16}
+    return protocol.EpochAck(**{**head, **values})
+
+
+def test_acknowledgement_says_nothing_of_a_body_that_it_has_not() -> None:
+    plain, stale = acknowledgement(), acknowledgement(stale_pages=1, body=bytes(8) + b"\1" * 8)
+    assert b"body_hash" not in encode(plain) and b"body_hash" in encode(stale)
+    head = json.loads(encode(plain))
+    del head["stale_pages"]
+    assert decode(plain.TYPE, json.dumps(head).encode()) == plain
+    head = json.loads(encode(stale))
+    del head["body_hash"]
+    with pytest.raises(ProtocolError, match="the body of EpochAck fails its hash"):
+        decode(stale.TYPE, json.dumps(head).encode(), stale.body)
+
+
 # ---- links ---------------------------------------------------------------
 
 
@@ -259,6 +277,20 @@ def test_flood_is_refused() -> None:
         assert failed.wait(5)
         assert "faster than the protocol allows" in str(link.failure)
         link.close()
+
+
+def test_flood_of_bodies_is_refused() -> None:
+    near, far = socket.socketpair()
+    failed = threading.Event()
+    here = Link(near, "far", 5000, on_failure=lambda _error: failed.set())
+    there = Link(far, "near", 5000)
+    with contextlib.suppress(PeerLostError):
+        for _ in range(3):
+            there.send(protocol.VerifyHashes(0, 1, body=bytes(24 << 20)))
+    assert failed.wait(10)
+    assert "faster than the protocol allows" in str(here.failure)
+    here.close()
+    there.close()
 
 
 def test_repeated_frame_is_refused() -> None:

@@ -1,29 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pages that could not be built at the destination are sent again.
 
-Here the destination only believes that: its receiver is real, but names
-pages of some epochs as stale. Everything that follows is the real thing.
+Here the destination's receiver is real, but spoils some pages after some
+epochs and names them as stale. Everything that follows is the real thing, so
+a page that is not sent again is found by whoever looks at the memory.
 """
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from fault_pair import migrate_well, options, run_on, small
 from migration_checks import assert_at_destination, assert_at_source
 from migration_kit import FAST, SIZE_BYTES, Wires, migrate, receiving, running_guest
 
 from pymigrate import DestinationState, Outcome, SourceState, _intake, _outgoing
 from pymigrate import Guest as Owner
-from pymigrate._engine import ENCODINGS_ALL, EpochEvent, EpochKind, Receiver, SenderOptions
+from pymigrate._engine import (
+    BLOCK_BYTES,
+    ENCODINGS_ALL,
+    EpochEvent,
+    EpochKind,
+    Memory,
+    Receiver,
+    SenderOptions,
+)
 from pymigrate._intake import Epoch, Intake
 from pymigrate._preparation import MAX_REPAIRS
 from pymigrate._stale import pack_stale, unpack_stale
 from pymigrate.errors import ProtocolError
 from pymigrate.protocol import Accept, decode
+from pymigrate.vmm import Backend, Content, Vm
 
 S, D = SourceState, DestinationState
 BLOCKS = SIZE_BYTES >> 18
@@ -51,6 +63,7 @@ def doubting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Script], Non
                 if not isinstance(event, EpochEvent):
                     return event
                 self.asked = script(event.kind, self.seen.count(event.kind))
+                spoil(self._kept[0], self.asked)
                 self.seen.append(event.kind)
                 pages = sum(mask.bit_count() for _, mask in self.asked)
                 return replace(event, stale_pages=pages)
@@ -61,6 +74,24 @@ def doubting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Script], Non
         monkeypatch.setattr(_intake, "Receiver", Doubting)
 
     yield install
+
+
+def spoil(memory: Memory, stale: Stale) -> None:
+    """Overwrite these pages, as far as they exist.
+
+    Pages of zeros would stay spoiled: a receiver knows what it never wrote.
+    """
+    starts = []
+    for region in memory.regions:
+        starts += [
+            (region.hva + start, min(BLOCK_BYTES, region.size_bytes - start))
+            for start in range(0, region.size_bytes, BLOCK_BYTES)
+        ]
+    for block, mask in stale:
+        for page in range(64):
+            address, size = starts[block] if block < len(starts) else (0, 0)
+            if mask >> page & 1 and 4096 * page < size:
+                ctypes.memset(address + 4096 * page, 0xA5, 4096)
 
 
 def after(kind: EpochKind, times: int, stale: Stale) -> Script:
@@ -165,6 +196,23 @@ def test_asking_for_what_is_not_there(
         assert words in str(report.error)
         side.join()
         assert_at_source(guest, side)
+
+
+@pytest.mark.kvm
+def test_kvm_guest_survives_repairs(doubting: Any) -> None:
+    """Pages are spoiled after the first round and the last one."""
+
+    def script(_kind: EpochKind, count: int) -> Stale:
+        return [(30, 0b110), (40, (1 << 64) - 1)] if count == 0 else []
+
+    doubting(script)
+    with Vm(small(backend=Backend.KVM, content=Content.RANDOM), populate=True) as vm:
+        vm.resume()
+        run_on(vm, beats=1)
+        report = migrate_well(vm, "tcp:127.0.0.1:0", options(verify=True))
+    asked = [r.stale_pages for r in report.rounds if r.stale_pages]
+    assert asked == [66, 66]
+    assert [r.kind for r in report.rounds][-2:] == ["sealed", "sealed"]
 
 
 # ---- the list --------------------------------------------------------------
