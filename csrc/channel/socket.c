@@ -3,14 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/error.h"
 #include "channel/channel.h"
+#include "channel/socket_path.h"
 #include "channel/socket_zerocopy.h"
 
 /**
@@ -128,34 +127,6 @@ static int check_socket(int fd, struct pmig_error *err)
 	return 0;
 }
 
-/* Frames are written whole, so waiting to fill a segment only adds delay. */
-static void set_nodelay(int fd)
-{
-	int on = 1;
-
-	/* a unix socket has no such option, and needs none */
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-}
-
-/*
- * On a short path the kernel's own choice, 4 MiB and more, holds no more of
- * the link and pushes every page out of the cache between the sender and the
- * receiver. This much (the kernel doubles it) carries 4 GB/s at the longest
- * round trip that counts as short. Failure leaves the kernel's choice.
- */
-static void bound_buffer(int fd)
-{
-	const uint32_t short_rtt_us = 250;
-	const int send_bytes = 512 << 10;
-	struct tcp_info info = {0};
-	socklen_t size = sizeof(info);
-
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) ||
-	    info.tcpi_rtt == 0 || info.tcpi_rtt > short_rtt_us)
-		return;
-	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof(send_bytes));
-}
-
 int pmig_channel_from_socket(int fd, struct pmig_channel **channel,
 			     struct pmig_error *err)
 {
@@ -169,8 +140,7 @@ int pmig_channel_from_socket(int fd, struct pmig_channel **channel,
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK))
 		return pmig_fail_errno(err, "cannot make fd %d non-blocking",
 				       fd);
-	set_nodelay(fd);
-	bound_buffer(fd);
+	socket_path_tune(fd);
 	made = calloc(1, sizeof(*made));
 	if (!made)
 		return pmig_fail(err, -ENOMEM, "no memory for a channel");

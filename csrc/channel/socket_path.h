@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* socket_path.h - settings of a socket that follow from where it leads */
+#ifndef PMIG_CHANNEL_SOCKET_PATH_H
+#define PMIG_CHANNEL_SOCKET_PATH_H
+
+#include <stdbool.h>
+#include <sys/socket.h>
+
+/* Settle all of them; none is needed for the socket to work. */
+void socket_path_tune(int fd);
+
+/* Do both ends, as getsockname() and getpeername() tell, lie on one host? */
+bool socket_path_is_local(const struct sockaddr_storage *here,
+			  const struct sockaddr_storage *there);
+
+#endif
