@@ -8,115 +8,23 @@ contents, or refused; never a crash, never a hang.
 
 from __future__ import annotations
 
-import io
-import json
-import mmap
-from typing import Any
+import random
 
 import pytest
 import stream_builder as sb
+from encoding_cases import good_cases
+from encoding_lies import bad_cases
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from stream_builder import BLOCK, PAGE, Frame, Region, Writer, replace
+from stream_builder import BLOCK, PAGE, Frame, Writer, replace
 from stream_cases import all_cases
+from stream_decoders import REGIONS, Decoded, agree, by_receiver
+from stream_history import History, frames_of, random_history
+from stream_mutations import mutate, resum
 
-from pymigrate import _engine as engine
-from pymigrate.errors import EngineError
-from pymigrate.inspector import Decoder, StateItem, StreamError, StreamInfo
-
-REGIONS = (Region(), Region(b"high", 1 << 32, 2 * BLOCK - 5 * PAGE))
 SAMPLE = sb.encode(sb.sample())
-HANG_MS = 20_000
-CASES = all_cases()
-
-
-class MemorySink:
-    """Applies a stream to byte arrays; refuses a machine that is not ours."""
-
-    def __init__(self) -> None:
-        self.memory = [bytearray(region.size) for region in REGIONS]
-
-    def stream(self, info: StreamInfo) -> None:
-        ours = [(region.gpa, region.size) for region in REGIONS]
-        if [(region.gpa, region.size_bytes) for region in info.regions] != ours:
-            raise StreamError(0, 0, "other regions")
-        if (info.channel_index, info.channel_count) != (0, 1):
-            raise StreamError(0, 0, "another channel")
-
-    def config(self, config: dict[str, Any]) -> None: ...
-
-    def state(self, items: list[StateItem]) -> None: ...
-
-    def page(self, region: int, offset: int, data: memoryview) -> None:
-        self.memory[region][offset : offset + PAGE] = data
-
-    def zero(self, region: int, offset: int) -> None:
-        self.memory[region][offset : offset + PAGE] = bytes(PAGE)
-
-
-def by_inspector(data: bytes) -> list[bytes] | str:
-    """Memory after the stream, or why it was refused."""
-    sink = MemorySink()
-    try:
-        Decoder(io.BytesIO(data), sink).run()
-    except StreamError as error:
-        return str(error)
-    return [bytes(memory) for memory in sink.memory]
-
-
-def by_receiver(data: bytes) -> list[bytes] | str:
-    """The same by the C receiver, with what its users check on top."""
-    maps = [mmap.mmap(-1, region.size) for region in REGIONS]
-    regions = [
-        engine.Region.of_buffer(area, region.gpa, name=region.name.decode())
-        for area, region in zip(maps, REGIONS, strict=True)
-    ]
-    with (
-        engine.Memory(regions) as memory,
-        engine.Channel.memory(data) as channel,
-        engine.Receiver(memory, [channel], fresh=True) as receiver,
-    ):
-        try:
-            drain(receiver)
-        except (EngineError, ValueError) as error:
-            return str(error) or "refused"
-    return [bytes(area) for area in maps]
-
-
-def drain(receiver: engine.Receiver) -> None:
-    while True:
-        event = receiver.wait(HANG_MS)
-        if event is None:
-            pytest.fail(f"the receiver hangs: no event within {HANG_MS} ms")
-        if isinstance(event, engine.EndEvent):
-            return
-        if isinstance(event, engine.BlobEvent):
-            check_blob(event)
-
-
-def check_blob(event: engine.BlobEvent) -> None:
-    if event.frame is engine.FrameType.STATE:
-        engine.StateList.decode(event.data).close()
-        return
-    try:
-        is_object = isinstance(json.loads(event.data.decode()), dict)
-    except RecursionError as error:
-        raise ValueError("CONFIG is nested too deep") from error
-    if not is_object:
-        raise ValueError("CONFIG is not an object")
-
-
-def agree(data: bytes) -> bool:
-    """Both accept with the same memory, or both refuse; returns which."""
-    inspector, receiver = by_inspector(data), by_receiver(data)
-    if isinstance(inspector, str) or isinstance(receiver, str):
-        assert isinstance(inspector, str) and isinstance(receiver, str), (
-            f"inspector: {inspector if isinstance(inspector, str) else 'accepts'}; "
-            f"receiver: {receiver if isinstance(receiver, str) else 'accepts'}"
-        )
-        return False
-    assert inspector == receiver, "both accept, with different memory"
-    return True
+CASES = all_cases() | bad_cases()
+GOOD = good_cases()
 
 
 def test_both_accept_the_sample() -> None:
@@ -141,6 +49,11 @@ def test_both_refuse_bytes_after_the_end() -> None:
 def test_both_let_a_newer_page_heal_a_suspect_one(newer: bytes | None) -> None:
     writer = Writer(REGIONS).begin().block({7: sb.page_of(1)}, hashes={7: 99}).finish()
     assert agree(writer.begin(sb.SEALED).block({7: newer}).finish().end())
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_both_take_every_encoding(name: str) -> None:
+    assert agree(GOOD[name].data)
 
 
 # ---- random streams ---------------------------------------------------------
@@ -197,6 +110,29 @@ def frames(draw: st.DrawFn) -> list[Frame]:
     return writer.frames
 
 
+histories = st.integers(0, 2**32 - 1).map(lambda seed: random_history(REGIONS, seed))
+channels = st.one_of(frames(), histories.map(frames_of))
+
+
+@relaxed
+@given(histories)
+def test_both_follow_a_history(history: History) -> None:
+    frames = frames_of(history)
+    assert resum(frames) == frames
+    assert agree(sb.encode(frames))
+    found = by_receiver(sb.encode(frames))
+    assert isinstance(found, Decoded)
+    assert found.pages() == history.pages()
+    assert not any(found.stale) and not any(found.suspect)
+
+
+@settings(relaxed, max_examples=400)
+@given(histories, st.integers(0, 2**32 - 1))
+def test_lies_about_pages(history: History, seed: int) -> None:
+    """Every sum and, mostly, every hash follows the lie."""
+    agree(sb.encode(mutate(frames_of(history), random.Random(seed))))
+
+
 @relaxed
 @given(frames())
 def test_both_accept_what_is_right(channel: list[Frame]) -> None:
@@ -204,7 +140,7 @@ def test_both_accept_what_is_right(channel: list[Frame]) -> None:
 
 
 @relaxed
-@given(frames(), st.data())
+@given(channels, st.data())
 def test_a_flipped_bit_is_never_accepted(channel: list[Frame], data: st.DataObject) -> None:
     """Unless it is in a page of a fuzzy epoch, which then is only suspect."""
     stream = bytearray(sb.encode(channel))
@@ -214,7 +150,7 @@ def test_a_flipped_bit_is_never_accepted(channel: list[Frame], data: st.DataObje
 
 
 @relaxed
-@given(frames(), st.data())
+@given(channels, st.data())
 def test_lies_with_a_right_checksum(channel: list[Frame], data: st.DataObject) -> None:
     """A byte of a head is changed, and the checksum follows."""
     at = data.draw(st.integers(0, len(channel) - 1))
@@ -227,7 +163,7 @@ def test_lies_with_a_right_checksum(channel: list[Frame], data: st.DataObject) -
 
 
 @relaxed
-@given(frames(), st.data())
+@given(channels, st.data())
 def test_frames_out_of_order(channel: list[Frame], data: st.DataObject) -> None:
     """Frames are moved, doubled or left out; numbers and counts follow."""
     at = data.draw(st.integers(0, len(channel) - 1))
@@ -240,7 +176,7 @@ def test_frames_out_of_order(channel: list[Frame], data: st.DataObject) -> None:
 
 
 @relaxed
-@given(frames(), st.data())
+@given(channels, st.data())
 def test_headers_that_lie(channel: list[Frame], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(channel) - 1))
     field, values = data.draw(

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two decoders of the stream: the inspector in Python, the receiver in C.
+
+Both get the same bytes and the same machine of two regions, and tell what
+memory is afterwards, or why they refuse.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import mmap
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from stream_builder import BLOCK, PAGE, Region
+
+from pymigrate import _engine as engine
+from pymigrate.errors import EngineError
+from pymigrate.inspector import Decoder, StateItem, StreamError, StreamInfo
+
+REGIONS = (Region(), Region(b"high", 1 << 32, 2 * BLOCK - 5 * PAGE))
+BLOCKS = 6
+HANG_MS = 20_000
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a stream gave.
+
+    :ivar memory: of each region.
+    :ivar stale: pages that were stale after each epoch.
+    :ivar suspect: likewise.
+    """
+
+    memory: tuple[bytes, ...]
+    stale: tuple[int, ...]
+    suspect: tuple[int, ...]
+
+    def pages(self) -> dict[tuple[int, int], bytes]:
+        """Those that are not zero, by region and number."""
+        return {
+            (region, at // PAGE): memory[at : at + PAGE]
+            for region, memory in enumerate(self.memory)
+            for at in range(0, len(memory), PAGE)
+            if any(memory[at : at + PAGE])
+        }
+
+
+class MemorySink:
+    """Applies a stream to byte arrays; refuses a machine that is not ours."""
+
+    def __init__(self) -> None:
+        self.memory = [bytearray(region.size) for region in REGIONS]
+
+    def stream(self, info: StreamInfo) -> None:
+        ours = [(region.gpa, region.size) for region in REGIONS]
+        if [(region.gpa, region.size_bytes) for region in info.regions] != ours:
+            raise StreamError(0, 0, "other regions")
+        if (info.channel_index, info.channel_count) != (0, 1):
+            raise StreamError(0, 0, "another channel")
+
+    def config(self, config: dict[str, Any]) -> None: ...
+
+    def state(self, items: list[StateItem]) -> None: ...
+
+    def page(self, region: int, offset: int, data: memoryview) -> None:
+        self.memory[region][offset : offset + PAGE] = data
+
+    def zero(self, region: int, offset: int) -> None:
+        self.memory[region][offset : offset + PAGE] = bytes(PAGE)
+
+
+def by_inspector(data: bytes) -> Decoded | str:
+    """What the stream gives, or why it was refused."""
+    sink = MemorySink()
+    try:
+        summary = Decoder(io.BytesIO(data), sink).run()
+    except StreamError as error:
+        return str(error)
+    return Decoded(
+        tuple(bytes(memory) for memory in sink.memory),
+        tuple(epoch.stale_pages_left for epoch in summary.epochs),
+        tuple(epoch.suspect_pages_left for epoch in summary.epochs),
+    )
+
+
+def by_receiver(*channels: bytes) -> Decoded | str:
+    """The same by the C receiver, with what its users check on top."""
+    maps = [mmap.mmap(-1, region.size) for region in REGIONS]
+    regions = [
+        engine.Region.of_buffer(area, region.gpa, name=region.name.decode())
+        for area, region in zip(maps, REGIONS, strict=True)
+    ]
+    ends = [engine.Channel.memory(data) for data in channels]
+    try:
+        with (
+            engine.Memory(regions) as memory,
+            engine.Receiver(memory, ends, fresh=True) as receiver,
+        ):
+            epochs = drain(receiver)
+    except (EngineError, ValueError) as error:
+        return str(error) or "refused"
+    finally:
+        for end in ends:
+            end.close()
+    return Decoded(
+        tuple(bytes(area) for area in maps),
+        tuple(epoch.stale_pages for epoch in epochs),
+        tuple(epoch.suspect_pages for epoch in epochs),
+    )
+
+
+def drain(receiver: engine.Receiver) -> list[engine.EpochEvent]:
+    """The epochs of a whole stream; as strict as one who cannot ask again."""
+    epochs: list[engine.EpochEvent] = []
+    while True:
+        event = receiver.wait(HANG_MS)
+        if event is None:
+            pytest.fail(f"the receiver hangs: no event within {HANG_MS} ms")
+        if isinstance(event, engine.EndEvent):
+            if epochs:
+                check_stale(receiver, epochs[-1])
+            check_complete(epochs)
+            return epochs
+        if isinstance(event, engine.BlobEvent):
+            check_blob(event)
+        if isinstance(event, engine.EpochEvent):
+            epochs.append(event)
+
+
+def check_stale(receiver: engine.Receiver, last: engine.EpochEvent) -> None:
+    """The list of stale pages has as many as the last epoch left, in order."""
+    listed = receiver.stale(last)
+    assert sum(pages.bit_count() for _, pages in listed) == last.stale_pages
+    assert all(pages for _, pages in listed)
+    numbers = [block for block, _ in listed]
+    assert numbers == sorted(set(numbers)) and all(n < BLOCKS for n in numbers)
+
+
+def check_complete(epochs: list[engine.EpochEvent]) -> None:
+    """The last sealed epoch, if there is one, leaves no stale page."""
+    sealed = [epoch for epoch in epochs if epoch.kind is engine.EpochKind.SEALED]
+    if sealed and sealed[-1].stale_pages:
+        raise ValueError(f"{sealed[-1].stale_pages} pages are stale")
+
+
+def check_blob(event: engine.BlobEvent) -> None:
+    if event.frame is engine.FrameType.STATE:
+        engine.StateList.decode(event.data).close()
+        return
+    try:
+        is_object = isinstance(json.loads(event.data.decode()), dict)
+    except RecursionError as error:
+        raise ValueError("CONFIG is nested too deep") from error
+    if not is_object:
+        raise ValueError("CONFIG is not an object")
+
+
+def agree(data: bytes) -> bool:
+    """Both accept with the same memory, or both refuse; returns which."""
+    inspector, receiver = by_inspector(data), by_receiver(data)
+    if isinstance(inspector, str) or isinstance(receiver, str):
+        assert isinstance(inspector, str) and isinstance(receiver, str), (
+            f"inspector: {inspector if isinstance(inspector, str) else 'accepts'}; "
+            f"receiver: {receiver if isinstance(receiver, str) else 'accepts'}"
+        )
+        return False
+    assert inspector.memory == receiver.memory, "both accept, with different memory"
+    assert inspector == receiver, "both accept, with other pages stale or suspect"
+    return True
