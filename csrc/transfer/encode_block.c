@@ -157,6 +157,14 @@ static void classify(struct stage *stage, struct staged *page)
 		page->form = FORM_RANDOM;
 }
 
+/* What was sent before is gone at the receiver. */
+static void forget(struct stage *stage, unsigned int page)
+{
+	if (stage->plan.track)
+		stage->encoder->prints->valid[stage->draft->number] &=
+			~(1ull << page);
+}
+
 /* Copy what is not zero, so that it holds still, and find out what it is. */
 static void stage_pages(struct stage *stage, uint64_t present, uint8_t *copies)
 {
@@ -173,6 +181,7 @@ static void stage_pages(struct stage *stage, uint64_t present, uint8_t *copies)
 			memcpy(page->copy, draft_page(draft, number),
 			       PMIG_PAGE_BYTES);
 		if (!(present >> number & 1) || is_zero(page->copy)) {
+			forget(stage, number);
 			draft_zero(draft, number);
 			continue;
 		}
