@@ -245,6 +245,9 @@ def left_cases() -> dict[str, Case]:
         cases |= {
             f"stale {name} is left": Case(epochs(first, now, {}), "stale|built"),
             f"stale {name} comes last": Case(epochs(first, now), "stale|built"),
+            f"stale {name} is settled too late": Case(
+                epochs(first, now, {0: A, 9: A}, kinds="fsf"), "stale|built"
+            ),
             f"stale {name} of the last of two": Case(
                 epochs(first, now, now, kinds="fss"), "stale|built"
             ),

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 
+from fault_stream import Editor
+
 from pymigrate import _frames, protocol
 from pymigrate.addresses import parse_address
 
@@ -68,6 +70,7 @@ class Proxy:
         self._due = 0.0
         self._condition = threading.Condition()
         self._holed = self._gone = self._closed = False
+        self._editors: dict[Way, Editor] = {}
         self._budgets: dict[Way, tuple[int, Callable[[], None]]] = {}
         self._connections: list[Connection] = []
         self._threads: list[threading.Thread] = []
@@ -104,6 +107,10 @@ class Proxy:
     def after(self, way: Way, size_bytes: int, fault: Callable[[], None]) -> None:
         """Carry so many more bytes of a way, then call fault, once."""
         self._budgets[way] = (size_bytes, fault)
+
+    def edit(self, way: Way, editor: Editor) -> None:
+        """Let an editor change what the way carries, from its beginning."""
+        self._editors[way] = editor
 
     def _matching(self, role: str | None, channel: int) -> list[Connection]:
         found = list(self._connections)
@@ -167,9 +174,10 @@ class Proxy:
         way = Way(connection.hello.role, connection.hello.channel, up)
         ends = (connection.client, connection.server)
         come, go = ends if up else ends[::-1]
+        editor = self._editors.get(way)
         try:
             while True:
-                self._forward(connection, way, go, data)
+                self._forward(connection, way, go, editor.feed(data) if editor else data)
                 data = come.recv(PIECE_BYTES)
                 if not data:
                     go.shutdown(socket.SHUT_WR)

@@ -114,7 +114,7 @@ histories = st.integers(0, 2**32 - 1).map(lambda seed: random_history(REGIONS, s
 channels = st.one_of(frames(), histories.map(frames_of))
 
 
-@relaxed
+@settings(relaxed, max_examples=60)
 @given(histories)
 def test_both_follow_a_history(history: History) -> None:
     frames = frames_of(history)
