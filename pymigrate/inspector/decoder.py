@@ -74,6 +74,8 @@ class Decoder:
         self._builder: PageBuilder | None = None
         self._epoch: EpochSummary | None = None
         self._state_digest = 0
+        # Of the last sealed epoch: region and offset.
+        self._first_stale = (0, 0)
         self._handlers: dict[FrameType, Callable[[Header, bytes], str]] = {
             FrameType.CONFIG: self._config,
             FrameType.EPOCH: self._begin_epoch,
@@ -260,6 +262,8 @@ class Decoder:
                 f"{epoch.suspect_pages_left} pages of the sealed epoch do not match their hash, "
                 f"the first in region {region} at offset {offset:#x}"
             )
+        if epoch.kind is EpochKind.SEALED:
+            self._first_stale = next(iter(self._ledger.stale), (0, 0))
         self.summary.close_epoch(epoch)
         self._epoch, self._state_digest = None, 0
         return f"epoch {number}, {count} pages, digest {digest:016x}"
@@ -277,14 +281,14 @@ class Decoder:
         """Of one channel of several we cannot say: the page that another one
         rests on may have come on another channel.
         """
-        last = self.summary.epochs[-1] if self.summary.epochs else None
-        if last is None or last.kind is not EpochKind.SEALED or self._info.channel_count > 1:
+        if self._info.channel_count > 1:
             return
-        if last.stale_pages_left:
-            region, offset = next(iter(self._ledger.stale))
+        sealed = [epoch for epoch in self.summary.epochs if epoch.kind is EpochKind.SEALED]
+        if sealed and sealed[-1].stale_pages_left:
+            region, offset = self._first_stale
             self._reader.fail(
-                f"{last.stale_pages_left} pages of the last sealed epoch cannot be built from "
-                f"what came before, the first in region {region} at offset {offset:#x}"
+                f"{sealed[-1].stale_pages_left} pages of the last sealed epoch cannot be built "
+                f"from what came before, the first in region {region} at offset {offset:#x}"
             )
 
 
