@@ -9,11 +9,20 @@
  * bytes for a page, a sixteenth of its size.
  *
  * The fingerprint is NH (Black, Halevi, Krawczyk, Krovetz, Rogaway: UMAC,
- * CRYPTO '99) over the sixteen 32-bit words of a line with a secret key,
- * folded to 32 bits by a second keyed multiplication. Two different lines have
- * the same fingerprint with a probability of about 2^-32 whatever they hold, as
- * long as the key is secret: a guest cannot make lines that collide. It is
- * not a signature; the receiver compares the hash of the whole page.
+ * CRYPTO '99) with a multiplication to fold it. A line is sixteen 32-bit
+ * words w (in the order of this machine's bytes, as prints never leave it),
+ * the key is sixteen words nh and an odd 64-bit number fold:
+ *
+ *	sum   = (w[0] + nh[0]) * (w[1] + nh[1]) + ...
+ *	        + (w[14] + nh[14]) * (w[15] + nh[15])
+ *	print = the upper half of sum * fold
+ *
+ * Words are added modulo 2^32, the products are 64 bits wide and added modulo
+ * 2^64, and so is the last product. Two different lines have the same sum with
+ * a probability of at most 2^-32 (NH), and different sums the same print with
+ * at most 2^-31 (multiply-shift, Dietzfelbinger et al. 1997), whatever they
+ * hold, as long as the key is secret: a guest cannot make lines that collide.
+ * It is not a signature; the receiver compares the hash of the whole page.
  *
  * All kernels give the same fingerprints. Thread rule: a key is read only
  * after line_key_init(); everything else is on the caller's memory.
