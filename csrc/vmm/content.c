@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/content.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "vmm/content_kinds.h"
+#include "vmm/error.h"
 #include "vmm/layout.h"
 
 /* Linux 5.14; absent from older libc headers. */
@@ -18,22 +21,13 @@
 #define MIXED_RUN_SIZE 16
 #define LANES	       8
 
-/* splitmix64 (Steele, Lea, Flood 2014): spreads a number over 64 bits. */
-static uint64_t mix(uint64_t x)
-{
-	x += 0x9e3779b97f4a7c15;
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-	return x ^ (x >> 31);
-}
-
 /* xorshift64 (Marsaglia 2003) in lanes, which compilers vectorize. */
 static void random_page(uint64_t state, uint64_t *words)
 {
 	uint64_t lanes[LANES];
 
 	for (int i = 0; i < LANES; i++)
-		lanes[i] = mix(state + (uint64_t)i) | 1;
+		lanes[i] = pvmm_mix(state + (uint64_t)i) | 1;
 	for (int word = 0; word < PVMM_PAGE_WORDS; word += LANES) {
 		for (int i = 0; i < LANES; i++) {
 			lanes[i] ^= lanes[i] << 13;
@@ -46,34 +40,10 @@ static void random_page(uint64_t state, uint64_t *words)
 
 static void repeated_page(uint64_t state, uint64_t *words)
 {
-	uint64_t pattern = mix(state);
+	uint64_t pattern = pvmm_mix(state);
 
 	for (int i = 0; i < PVMM_PAGE_WORDS; i++)
 		words[i] = pattern;
-}
-
-/* Words of at most 8 bytes, each with its blank, back to back. */
-static void text_page(uint64_t state, uint64_t *words)
-{
-	static const char vocabulary[32][9] = {
-		"the ",	   "of ",     "and ",	 "page ",    "to ",
-		"in ",	   "guest ",  "memory ", "is ",	     "that ",
-		"for ",	   "it ",     "write ",	 "was ",     "on ",
-		"round ",  "with ",   "dirty ",	 "as ",	     "be ",
-		"stream ", "block ",  "this ",	 "machine ", "from ",
-		"state ",  "target ", "which ",	 "source, ", "running ",
-		"time.\n", "sent. ",
-	};
-	char text[PVMM_PAGE_BYTES + 8];
-	size_t used = 0;
-
-	for (uint64_t n = 0; used < PVMM_PAGE_BYTES; n++) {
-		const char *word = vocabulary[mix(state + n) >> 59];
-
-		memcpy(text + used, word, 8);
-		used += strlen(word);
-	}
-	memcpy(words, text, PVMM_PAGE_BYTES);
 }
 
 static enum pvmm_content mixed_kind(uint64_t seed, uint64_t page)
@@ -85,13 +55,14 @@ static enum pvmm_content mixed_kind(uint64_t seed, uint64_t page)
 		PVMM_CONTENT_REPEATED,
 	};
 
-	return kinds[mix(seed + page / MIXED_RUN_SIZE) >> 62];
+	return kinds[pvmm_mix(seed + page / MIXED_RUN_SIZE) >> 62];
 }
 
-void pvmm_content_page(enum pvmm_content kind, uint64_t seed, uint64_t page,
-		       uint64_t *words)
+void pvmm_content_page(const struct pvmm *vm, uint64_t page, uint64_t *words)
 {
-	uint64_t state = mix(seed) ^ mix(page << 16);
+	enum pvmm_content kind = vm->plan.config.content;
+	uint64_t seed = vm->plan.config.seed;
+	uint64_t state = pvmm_mix(seed) ^ pvmm_mix(page << 16);
 
 	if (kind == PVMM_CONTENT_MIXED)
 		kind = mixed_kind(seed, page);
@@ -100,40 +71,67 @@ void pvmm_content_page(enum pvmm_content kind, uint64_t seed, uint64_t page,
 		random_page(state, words);
 		return;
 	case PVMM_CONTENT_TEXT:
-		text_page(state, words);
+		pvmm_content_text(state, words);
 		return;
 	case PVMM_CONTENT_REPEATED:
 		repeated_page(state, words);
+		return;
+	case PVMM_CONTENT_EXECUTABLE:
+		pvmm_corpus_page(&vm->corpus, seed, page, words);
+		return;
+	case PVMM_CONTENT_POINTERS:
+		pvmm_content_heap(state, words);
 		return;
 	default:
 		memset(words, 0, PVMM_PAGE_BYTES);
 	}
 }
 
-uint64_t pvmm_content_start(const struct pvmm_plan *plan)
+static uint64_t *corpus_digest(const struct pvmm *vm)
 {
-	return plan->slices[0].offset;
+	return (uint64_t *)(vm->ram.base + PVMM_CORPUS);
+}
+
+int pvmm_content_open(struct pvmm *vm, struct pmig_error *err)
+{
+	if (vm->plan.config.content != PVMM_CONTENT_EXECUTABLE)
+		return 0;
+	return pvmm_corpus_load(&vm->corpus, err);
+}
+
+int pvmm_content_check(const struct pvmm *vm, struct pmig_error *err)
+{
+	if (!vm->corpus.bytes || *corpus_digest(vm) == vm->corpus.digest)
+		return 0;
+	return pvmm_fail(err, -ESTALE,
+			 "the content was made of programs that differ from "
+			 "those on this host, so it cannot be checked here");
+}
+
+void pvmm_content_close(struct pvmm *vm)
+{
+	pvmm_corpus_free(&vm->corpus);
 }
 
 /**
  * struct filler - work that the filling threads share
+ * @vm:		whose RAM is filled
  * @next_page:	first page of the next chunk; advanced atomically
  */
 struct filler {
-	const struct pvmm_ram *ram;
-	const struct pvmm_plan *plan;
+	const struct pvmm *vm;
 	uint64_t next_page;
 };
 
 static void fill_page(const struct filler *filler, uint64_t page)
 {
-	const struct pvmm_config *config = &filler->plan->config;
+	const struct pvmm *vm = filler->vm;
 	uint64_t offset = page * PVMM_PAGE_BYTES;
-	uint64_t *words = (uint64_t *)(filler->ram->base + offset);
+	uint64_t *words = (uint64_t *)(vm->ram.base + offset);
 
-	if (config->content != PVMM_CONTENT_UNTOUCHED)
-		pvmm_content_page(config->content, config->seed, page, words);
-	if (offset < filler->plan->end_offset) {
+	if (vm->plan.config.content != PVMM_CONTENT_UNTOUCHED)
+		pvmm_content_page(vm, page, words);
+	if (offset < vm->plan.end_offset) {
 		words[0] = 0;
 		words[1] = page ^ PVMM_IDENTITY;
 	}
@@ -142,12 +140,13 @@ static void fill_page(const struct filler *filler, uint64_t page)
 static void *fill_chunks(void *opaque)
 {
 	struct filler *filler = opaque;
-	uint64_t n_bytes = filler->plan->config.memory_bytes;
+	const struct pvmm_plan *plan = &filler->vm->plan;
+	uint64_t n_bytes = plan->config.memory_bytes;
 	uint64_t end, page;
 
 	/* Beyond the working set an untouched page stays untouched. */
-	if (filler->plan->config.content == PVMM_CONTENT_UNTOUCHED)
-		n_bytes = filler->plan->end_offset;
+	if (plan->config.content == PVMM_CONTENT_UNTOUCHED)
+		n_bytes = plan->end_offset;
 	end = n_bytes / PVMM_PAGE_BYTES;
 	for (;;) {
 		page = __atomic_fetch_add(&filler->next_page, CHUNK_PAGES,
@@ -160,35 +159,36 @@ static void *fill_chunks(void *opaque)
 }
 
 /* In one step where the kernel can; otherwise filling faults pages in. */
-static void populate(const struct pvmm_ram *ram, const struct pvmm_plan *plan)
+static void populate(const struct pvmm *vm)
 {
-	if (plan->config.content != PVMM_CONTENT_UNTOUCHED)
-		(void)madvise(ram->base, ram->size_bytes, MADV_POPULATE_WRITE);
+	if (vm->plan.config.content != PVMM_CONTENT_UNTOUCHED)
+		(void)madvise(vm->ram.base, vm->ram.size_bytes,
+			      MADV_POPULATE_WRITE);
 }
 
-void pvmm_content_fill(const struct pvmm_ram *ram, const struct pvmm_plan *plan)
+void pvmm_content_fill(const struct pvmm *vm)
 {
 	struct filler filler = {
-		.ram = ram,
-		.plan = plan,
-		.next_page = pvmm_content_start(plan) / PVMM_PAGE_BYTES,
+		.vm = vm,
+		.next_page = vm->plan.slices[0].offset / PVMM_PAGE_BYTES,
 	};
 	long n_cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	pthread_t threads[MAX_FILLERS];
 	int n_threads = 0;
 
-	populate(ram, plan);
+	populate(vm);
 	while (n_threads < MAX_FILLERS && n_threads < n_cpus - 1 &&
 	       !pthread_create(&threads[n_threads], NULL, fill_chunks, &filler))
 		n_threads++;
 	fill_chunks(&filler);
+	if (vm->corpus.bytes)
+		*corpus_digest(vm) = vm->corpus.digest;
 	for (int i = 0; i < n_threads; i++)
 		pthread_join(threads[i], NULL);
 }
 
 /* Is a page as it was at the start? A hole is not read: it stays one. */
-static bool page_is_untouched(const struct pvmm_ram *ram,
-			      const struct pvmm_config *config, uint64_t page,
+static bool page_is_untouched(const struct pvmm *vm, uint64_t page,
 			      bool present)
 {
 	static const uint64_t zero[PVMM_PAGE_WORDS];
@@ -196,8 +196,8 @@ static bool page_is_untouched(const struct pvmm_ram *ram,
 	const void *found = zero;
 
 	if (present)
-		found = ram->base + page * PVMM_PAGE_BYTES;
-	pvmm_content_page(config->content, config->seed, page, expected);
+		found = vm->ram.base + page * PVMM_PAGE_BYTES;
+	pvmm_content_page(vm, page, expected);
 	return !memcmp(expected, found, sizeof(expected));
 }
 
@@ -215,12 +215,11 @@ static uint64_t present_pages(const struct pvmm_ram *ram, uint64_t block)
  * Regions begin at multiples of a block in RAM, so the number of a block
  * follows from the number of a page.
  */
-uint64_t pvmm_content_compare(const struct pvmm_ram *ram,
-			      const struct pvmm_plan *plan, uint64_t *bad_page)
+uint64_t pvmm_content_compare(const struct pvmm *vm, uint64_t *bad_page)
 {
-	const struct pvmm_config *config = &plan->config;
+	const struct pvmm_config *config = &vm->plan.config;
 	uint64_t end = config->memory_bytes / PVMM_PAGE_BYTES;
-	uint64_t first = plan->end_offset / PVMM_PAGE_BYTES;
+	uint64_t first = vm->plan.end_offset / PVMM_PAGE_BYTES;
 	uint64_t present = 0;
 
 	*bad_page = UINT64_MAX;
@@ -228,10 +227,11 @@ uint64_t pvmm_content_compare(const struct pvmm_ram *ram,
 		unsigned int bit = page % PMIG_BLOCK_PAGES;
 
 		if (page == first || !bit)
-			present = present_pages(ram, page / PMIG_BLOCK_PAGES);
+			present = present_pages(&vm->ram,
+						page / PMIG_BLOCK_PAGES);
 		if (!present && config->content == PVMM_CONTENT_UNTOUCHED)
 			continue;
-		if (!page_is_untouched(ram, config, page, present >> bit & 1)) {
+		if (!page_is_untouched(vm, page, present >> bit & 1)) {
 			*bad_page = page;
 			return page - first;
 		}

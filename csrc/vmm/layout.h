@@ -7,6 +7,7 @@
  * physical space.  The host maps RAM in one piece too, so an address that
  * the guest uses is an offset into pvmm_ram() and nothing else.
  *
+ *	0x000ff8	digest of what content was made of
  *	0x001000	GDT
  *	0x002000	IDT
  *	0x003000	guest programs
@@ -28,6 +29,7 @@
 #define PVMM_PAGE_WORDS	 512
 #define PVMM_LARGE_BYTES 0x200000ull
 
+#define PVMM_CORPUS	 0xff8 /* digest; 0: of nothing */
 #define PVMM_GDT	 0x1000
 #define PVMM_IDT	 0x2000
 #define PVMM_CODE	 0x3000

@@ -103,8 +103,7 @@ static bool content_is_right(const struct pvmm *vm, struct pvmm_oracle *oracle)
 {
 	uint64_t bad_page;
 
-	oracle->content_checked =
-		pvmm_content_compare(&vm->ram, &vm->plan, &bad_page);
+	oracle->content_checked = pvmm_content_compare(vm, &bad_page);
 	if (bad_page == UINT64_MAX)
 		return true;
 	snprintf(oracle->message, sizeof(oracle->message),
@@ -139,6 +138,21 @@ static bool machine_is_right(struct pvmm *vm, uint32_t flags,
 	return !(flags & PVMM_ORACLE_CONTENT) || content_is_right(vm, oracle);
 }
 
+/* Can the content be made again? */
+static bool content_is_known(struct pvmm *vm, struct pvmm_oracle *oracle)
+{
+	struct pmig_error why;
+	int rc = pvmm_content_open(vm, &why);
+
+	if (!rc)
+		rc = pvmm_content_check(vm, &why);
+	if (!rc)
+		return true;
+	snprintf(oracle->message, sizeof(oracle->message), "%.*s",
+		 (int)sizeof(oracle->message) - 1, why.message);
+	return false;
+}
+
 int pvmm_oracle(struct pvmm *vm, uint32_t flags, struct pvmm_oracle *oracle,
 		struct pmig_error *err)
 {
@@ -149,7 +163,9 @@ int pvmm_oracle(struct pvmm *vm, uint32_t flags, struct pvmm_oracle *oracle,
 		.struct_size = sizeof(*oracle),
 		.sweeps = UINT64_MAX,
 	};
-	oracle->ok = machine_is_right(vm, flags, oracle);
+	oracle->ok = content_is_known(vm, oracle) &&
+		     machine_is_right(vm, flags, oracle);
+	pvmm_content_close(vm);
 	if (oracle->sweeps == UINT64_MAX)
 		oracle->sweeps = 0;
 	return 0;

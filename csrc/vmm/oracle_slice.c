@@ -80,7 +80,7 @@ static bool page_is_right(const struct pvmm *vm, const struct check *check)
 	const struct pvmm_config *config = &vm->plan.config;
 	uint64_t expected[PVMM_PAGE_WORDS];
 
-	pvmm_content_page(config->content, config->seed, check->page, expected);
+	pvmm_content_page(vm, check->page, expected);
 	expected[1] = check->page ^ PVMM_IDENTITY;
 	if (config->program == PVMM_PROGRAM_PARTIAL) {
 		replay_partial(&vm->plan, check->count, expected);

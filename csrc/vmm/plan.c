@@ -50,7 +50,7 @@ static int check_enums(const struct pvmm_config *config, struct pmig_error *err)
 	    config->program > PVMM_PROGRAM_IDLE)
 		return pvmm_fail(err, -EINVAL, "config.program is unknown");
 	if (config->content < PVMM_CONTENT_ZERO ||
-	    config->content > PVMM_CONTENT_UNTOUCHED)
+	    config->content > PVMM_CONTENT_POINTERS)
 		return pvmm_fail(err, -EINVAL, "config.content is unknown");
 	if (config->tracker > PMIG_TRACKER_MARKED)
 		return pvmm_fail(err, -EINVAL, "config.tracker is unknown");

@@ -5,6 +5,7 @@
 #ifndef PVMM_VM_H
 #define PVMM_VM_H
 
+#include "vmm/corpus.h"
 #include "vmm/devices.h"
 #include "vmm/kvm_vm.h"
 #include "vmm/plan.h"
@@ -18,6 +19,7 @@
  * struct pvmm - a machine
  * @plan:	constant after pvmm_new()
  * @ram:	constant after pvmm_new()
+ * @corpus:	while content is made of it
  * @track:	how writes are found
  * @devices:	has its own lock
  * @kvm:	of the KVM backend
@@ -28,6 +30,7 @@
 struct pvmm {
 	struct pvmm_plan plan;
 	struct pvmm_ram ram;
+	struct pvmm_corpus corpus;
 	struct pvmm_track track;
 	struct pvmm_devices devices;
 	struct pvmm_kvm kvm;

@@ -26,7 +26,12 @@ static int make_backend(struct pvmm *vm, struct pmig_error *err)
 
 static int populate(struct pvmm *vm, struct pmig_error *err)
 {
-	pvmm_content_fill(&vm->ram, &vm->plan);
+	int rc = pvmm_content_open(vm, err);
+
+	if (rc)
+		return rc;
+	pvmm_content_fill(vm);
+	pvmm_content_close(vm);
 	pvmm_mailbox_fill(vm);
 	if (pvmm_is_kvm(vm))
 		return pvmm_boot(vm, err);

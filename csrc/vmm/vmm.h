@@ -56,12 +56,14 @@ enum pvmm_program {
 
 /* What RAM holds at the start. */
 enum pvmm_content {
-	PVMM_CONTENT_ZERO = 1,	    /* allocated, all zero */
-	PVMM_CONTENT_RANDOM = 2,    /* incompressible */
-	PVMM_CONTENT_TEXT = 3,	    /* words */
-	PVMM_CONTENT_REPEATED = 4,  /* one 64-bit pattern for each page */
-	PVMM_CONTENT_MIXED = 5,	    /* all of these, in runs of 16 pages */
-	PVMM_CONTENT_UNTOUCHED = 6, /* never allocated */
+	PVMM_CONTENT_ZERO = 1,	     /* allocated, all zero */
+	PVMM_CONTENT_RANDOM = 2,     /* incompressible */
+	PVMM_CONTENT_TEXT = 3,	     /* words, as common as in prose */
+	PVMM_CONTENT_REPEATED = 4,   /* one 64-bit pattern for each page */
+	PVMM_CONTENT_MIXED = 5,	     /* all of these, in runs of 16 pages */
+	PVMM_CONTENT_UNTOUCHED = 6,  /* never allocated */
+	PVMM_CONTENT_EXECUTABLE = 7, /* programs and libraries of the host */
+	PVMM_CONTENT_POINTERS = 8,   /* objects on a heap */
 };
 
 enum pvmm_flags {
@@ -95,7 +97,8 @@ struct pvmm_config {
  * Make a machine; it is paused. With PVMM_POPULATE it is ready to run its
  * program from the start. Errors: -EINVAL with the member that is wrong,
  * -ENOMEM (hugetlbfs: names nr_hugepages), -ENODEV no usable /dev/kvm,
- * -ENOTSUP a missing KVM capability, named, or transparent huge pages that
+ * -ENOENT content of which the host has nothing, -ENOTSUP a missing KVM
+ * capability, named, or transparent huge pages that
  * are switched off.
  */
 int pvmm_new(const struct pvmm_config *config, struct pvmm **vm,

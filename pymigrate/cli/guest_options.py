@@ -17,7 +17,16 @@ __all__ = ["TRACKERS", "add_guest_options", "choose_backend", "guest_config"]
 
 TRACKERS = ("auto", "kvm-log", "kvm-ring", "uffd-wp", "marked")
 GUESTS = ("sweep", "random", "read", "partial", "idle")
-CONTENTS = ("zero", "random", "text", "repeated", "mixed", "untouched")
+CONTENTS = (
+    "zero",
+    "random",
+    "text",
+    "executable",
+    "pointers",
+    "repeated",
+    "mixed",
+    "untouched",
+)
 BACKINGS = ("memfd", "hugetlbfs", "anonymous", "thp")
 BACKENDS = ("kvm", "threads")
 
@@ -56,7 +65,9 @@ def add_guest_options(parser: argparse.ArgumentParser) -> None:
         "--content",
         choices=CONTENTS,
         default="random",
-        help="what the other pages hold; 'untouched' are never allocated (default: random)",
+        help="what the other pages hold: 'text' is like prose, 'executable' is cut out of programs "
+        "of this system, 'pointers' is like a heap, 'untouched' are never allocated "
+        "(default: random)",
     )
     guest.add_argument(
         "--backing",

@@ -50,6 +50,8 @@ class Content(str, Enum):
     REPEATED = "repeated"
     MIXED = "mixed"
     UNTOUCHED = "untouched"
+    EXECUTABLE = "executable"
+    POINTERS = "pointers"
 
 
 @dataclass(frozen=True)

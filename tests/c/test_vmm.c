@@ -474,7 +474,7 @@ static void test_impossible_configurations(void)
 		{"backend", offsetof(struct pvmm_config, backend), 0},
 		{"backing", offsetof(struct pvmm_config, backing), 9},
 		{"program", offsetof(struct pvmm_config, program), 6},
-		{"content", offsetof(struct pvmm_config, content), 7},
+		{"content", offsetof(struct pvmm_config, content), 9},
 		{"flags", offsetof(struct pvmm_config, flags), 64},
 		{"tracker", offsetof(struct pvmm_config, tracker), 5},
 		{"write_bytes", offsetof(struct pvmm_config, write_bytes), 12},
