@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from migration_checks import assert_at_destination
-from migration_kit import FAST, migrate, receiving, running_guest
+from migration_kit import FAST, Guest, migrate, receiving, running_guest
 
 from pymigrate import Choice, Compression, Options, Outcome, Source, Tuning
 from pymigrate.errors import NotRunningError
+from pymigrate.inspector import rests_on_contents
+from pymigrate.report import Total
 
 ZSTD = Tuning(compression=Compression.ZSTD, compression_level=-5)
 
@@ -96,6 +98,76 @@ def test_tuning_takes_effect_in_the_running_migration() -> None:
         assert_at_destination(guest, side)
     assert report.config["channels"] == 2
     assert report.config["tuning"] == ZSTD.to_json()
+
+
+def compressible(guest: Guest) -> Guest:
+    """Some of its pages are text."""
+    for page in range(900, 910):
+        guest.map[4096 * page : 4096 * (page + 1)] = b"all work " * 455 + b"."
+    return guest
+
+
+def used(rounds: Any) -> set[str]:
+    """Encodings that pages travelled by, besides zeros and as they are."""
+    pages = Total.of(rounds).pages_by_encoding
+    return {name for name in pages if pages[name]} - {"raw", "zero", "hole", "copy"}
+
+
+@pytest.mark.parametrize(
+    ("options", "must", "may"),
+    [
+        ({"compression": Compression.NONE, "delta": Choice.OFF}, set(), set()),
+        ({"compression": Compression.ZSTD, "delta": Choice.OFF}, {"zstd"}, {"zstd"}),
+        ({"compression": Compression.LZ4, "delta": Choice.OFF}, {"lz4"}, {"lz4"}),
+        ({"compression": Compression.ZSTD, "delta_memory_bytes": 0}, {"zstd"}, {"zstd"}),
+        (
+            {"compression": Compression.NONE, "delta": Choice.ON},
+            {"delta"},
+            {"delta", "unchanged"},
+        ),
+    ],
+    ids=["nothing", "zstd", "lz4", "no-delta-memory", "delta"],
+)
+def test_pages_travel_as_asked_for(options: Any, must: set[str], may: set[str]) -> None:
+    def scribble(done: Any) -> None:
+        """Change a line of pages that were sent as they are."""
+        for page in range(600, 610) if done.epoch == 1 else ():
+            guest.map[4096 * page + 100] ^= 1
+            guest._mark(4096 * page)
+
+    with running_guest() as guest, receiving() as side:
+        compressible(guest)
+        report = migrate(guest, side.address, verify=True, on_round=scribble, **options)
+        assert report.error is None
+        side.join()
+        assert_at_destination(guest, side)
+    assert must <= used(report.rounds) <= may
+
+
+def test_rounds_after_a_change_obey_it() -> None:
+    def on_round(_done: Any) -> None:
+        source.tune(Tuning(compression=Compression.NONE, delta=Choice.OFF))
+
+    options = replace(FAST, compression=Compression.ZSTD, delta=Choice.ON, on_round=on_round)
+    with running_guest() as guest, receiving() as side:
+        with Source(compressible(guest).machine, side.address, options) as source:
+            report = source.migrate()
+        side.join()
+        assert_at_destination(guest, side)
+    first, *rest = report.rounds
+    assert "zstd" in used([first])
+    assert rest and used(rest) == set()
+
+
+def test_file_rests_on_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "machine"
+    with running_guest() as guest:
+        compressible(guest)
+        report = migrate(guest, f"file:{path}", delta=Choice.ON, compression=Compression.ZSTD)
+    assert used(report.rounds) == {"zstd"}
+    assert not report.total or not report.total.pages_by_encoding["copy"]
+    with path.open("rb") as stream:
+        assert not rests_on_contents(stream)
 
 
 def test_tuning_before_the_sender_is_made_is_kept() -> None:
