@@ -35,7 +35,7 @@ examples:
   pymigrate demo --link 1gbit --tracker kvm-ring --json report.json
   pymigrate demo --link 1gbit --compress zstd:1 --verbose
   pymigrate demo --link 1gbit --tune-after 1:compress=none,bandwidth-limit=50
-  pymigrate demo --dirty-rate unlimited --link 100mbit   # cannot converge
+  pymigrate demo --dirty-rate unlimited --link 100mbit --delta off --compress none
 """
 
 
