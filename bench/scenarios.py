@@ -94,6 +94,22 @@ def bulk() -> Iterator[Scenario]:
         ),
         quick_task=shrunk(task),
     )
+    task = replace(random_guest(2 * GIB), backing="memfd")
+    shared = (PLAIN, MULTIFD_2)
+    yield Scenario(
+        "bulk-random-memfd",
+        "Idle guest, 2 GiB of random bytes in shared memory of 4 KiB pages, loopback",
+        "The same where huge pages are not to be had, as with devices in other processes: 512 times"
+        " as many pages to allocate and to map.",
+        task,
+        (OURS, BARE, BARE_FRESH, *shared),
+        (
+            Ratio("bytes_per_s", OURS.name, (BARE.name,), "throughput against the bare mover's"),
+            _faster(OURS, *shared),
+        ),
+        pairs=3,
+        quick_task=shrunk(task),
+    )
     task = Task(4 * GIB, (("random", 256 * MIB), ("zero", 4 * GIB - 256 * MIB)))
     yield Scenario(
         "bulk-zero",
@@ -189,6 +205,29 @@ def full_pages() -> Iterator[Scenario]:
     )
 
 
+def whole_pages() -> Iterator[Scenario]:
+    """Really written from end to end, at a rate that an interpreted guest reaches."""
+    link = GBIT // 10
+    task = Task(
+        memory_bytes=128 * MIB,
+        layout=(("random", 128 * MIB),),
+        dirtying=Dirtying.PAGE,
+        working_set_bytes=32 * MIB,
+        rate_pages_per_s=round(0.8 * link / 8 / 4096),
+        link_bits_per_s=link,
+    )
+    yield Scenario(
+        "whole-pages-100m",
+        "Pages rewritten from end to end at 0.8 of a link of 100 Mbit/s",
+        "No word of a page survives, so deltas are of no use; compression is off on all sides,"
+        " since the guest writes one number all over a page.",
+        task,
+        (RAW, PLAIN, MULTIFD_2),
+        (_faster(RAW, PLAIN, MULTIFD_2),),
+        pairs=3,
+    )
+
+
 def links() -> Iterator[Scenario]:
     task = replace(
         random_guest(2 * GIB, 10 * GBIT),
@@ -267,5 +306,5 @@ def growth() -> Iterator[Scenario]:
 
 def all_scenarios() -> list[Scenario]:
     """In the order in which they run."""
-    groups = (bulk, dirtying, full_pages, links, compressible, growth)
+    groups = (bulk, dirtying, full_pages, whole_pages, links, compressible, growth)
     return [scenario for group in groups for scenario in group()]

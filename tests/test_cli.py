@@ -14,6 +14,7 @@ from commands import PYMIGRATE, SMALL, TIMEOUT_S, run
 
 from pymigrate import host
 from pymigrate.cli import main
+from pymigrate.cli.processes import Inbox, Process
 
 # ---- usage ------------------------------------------------------------------
 
@@ -26,6 +27,7 @@ from pymigrate.cli import main
         (["demo", "--memory", "much"], "is not a size"),
         (["demo", "--memory", "32M", "--working-set", "64M"], "is more than --memory"),
         (["demo", "--link", "40gbit"], "32gbit"),
+        (["send", "null:", "--guest", "partial", "--write-bytes", "63"], "multiple of 8"),
         (["demo", "--channels", "65"], "more than 64"),
         (["demo", "--runs", "0"], "from 1 on"),
         (["demo", "--tracker", "kvm-log", "--backend", "threads"], "needs --backend kvm"),
@@ -65,7 +67,8 @@ def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> 
     text = capsys.readouterr().out
     assert ended.value.code == 0
     assert f"\n  pymigrate {command}" in text
-    assert "--netns" not in text and "--events" not in text
+    for hidden in ("--netns", "--events", "--hold"):
+        assert hidden not in text
 
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
@@ -138,3 +141,25 @@ def test_an_interrupted_recv_says_so(tmp_path: Path) -> None:
         there.send_signal(signal.SIGINT)
         _, errors = there.communicate(timeout=TIMEOUT_S)
     assert there.returncode == 3 and "Traceback" not in errors
+
+
+# ---- children of demo and of the benchmarks ---------------------------------
+
+
+def test_a_held_source_waits_for_go() -> None:
+    inbox = Inbox()
+    with Process("source", ["send", "null:", *SMALL, "--hold"], inbox) as source:
+        while (event := inbox.get()[1])["event"] != "held":
+            assert event["event"] == "note"
+        source.command("go")
+        while (event := inbox.get()[1])["event"] != "report":
+            pass
+        assert event["report"]["outcome"] == "completed"
+
+
+def test_a_held_source_goes_with_its_parent() -> None:
+    inbox = Inbox()
+    with Process("source", ["send", "null:", *SMALL, "--hold"], inbox) as source:
+        while inbox.get()[1]["event"] != "held":
+            pass
+    assert source.wait() == 3

@@ -80,6 +80,12 @@ def test_demo_of_other_programs(guest: str) -> None:
     assert report["oracle"]["ok"] and report["tracker"]["kind"] == "marked"
 
 
+def test_demo_of_a_guest_that_writes_whole_pages() -> None:
+    code, report, errors = demo("--guest", "partial", "--write-bytes", "4032")
+    assert code == 0, errors
+    assert report["oracle"]["ok"] and report["config"]["write_bytes"] == 4032
+
+
 @pytest.mark.netns
 def test_demo_over_a_link() -> None:
     code, report, errors = demo("--link", "500mbit")

@@ -19,7 +19,7 @@ from bench.page.waterfall import waterfall
 SCHEMA = "pymigrate.bench/2"
 _GROUPS = (
     ("Bulk", ("bulk-",)),
-    ("Guests that write", ("sparse-", "rewrite-", "full-pages-", "link-")),
+    ("Guests that write", ("sparse-", "rewrite-", "full-pages-", "whole-pages-", "link-")),
     ("Contents that can be made smaller", ("text-", "executable-", "pointers-")),
     ("Growth", ("growth-", "channels-")),
 )

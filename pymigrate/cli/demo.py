@@ -148,6 +148,7 @@ def _send_options(args: argparse.Namespace, config: VmConfig) -> list[str]:
         "--guest": config.guest.value,
         "--working-set": config.working_set_bytes,
         "--dirty-rate": "unlimited" if rate is None else rate,
+        "--write-bytes": config.write_bytes,
         "--content": config.content.value,
         "--backing": config.backing.value,
         "--backend": config.backend.value,

@@ -62,6 +62,13 @@ def add_guest_options(parser: argparse.ArgumentParser) -> None:
         help="of all vCPUs together, or 'unlimited' (default: 10000)",
     )
     guest.add_argument(
+        "--write-bytes",
+        type=parse_count,
+        default=64,
+        metavar="N",
+        help="how much of a page --guest partial writes, a multiple of 8 up to 4032 (default: 64)",
+    )
+    guest.add_argument(
         "--content",
         choices=CONTENTS,
         default="random",
@@ -132,6 +139,7 @@ def guest_config(args: argparse.Namespace) -> VmConfig:
         guest=Guest(args.guest),
         working_set_bytes=_working_set(args),
         dirty_rate_pages_per_s=args.dirty_rate,
+        write_bytes=args.write_bytes,
         content=Content(args.content),
         tracker=TrackerKind(args.tracker),
     )
