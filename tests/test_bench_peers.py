@@ -6,6 +6,7 @@ from __future__ import annotations
 import mmap
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,18 +111,17 @@ def test_what_crosses_a_link_is_counted() -> None:
 
 
 @pytest.mark.kvm
-def test_what_cannot_converge_is_said_so() -> None:
-    needs("qemu-system-x86_64", "qemu-system-x86")
-    endless = Task(
-        256 * MIB,
-        (("random", 256 * MIB),),
-        dirtying=Dirtying.WORD,
-        working_set_bytes=128 * MIB,
-        rate_pages_per_s=None,
-        downtime_limit_ms=1.0,
-        time_limit_s=1.0,
-    )
-    assert Qemu("plain").run(endless).outcome == "not-converged"
+@pytest.mark.netns
+@pytest.mark.parametrize("contender", [Qemu("plain"), Ours("ours")], ids=["qemu", "ours"])
+def test_what_is_not_done_in_time_is_cancelled(contender: Contender) -> None:
+    if isinstance(contender, Qemu):
+        needs("qemu-system-x86_64", "qemu-system-x86")
+    task = replace(IDLE, link_bits_per_s=GBIT // 100, time_limit_s=1.0)
+    before = children()
+    run = run_once(contender, task)
+    assert (run.outcome, run.total_ms) == ("not-converged", None)
+    assert run.wire_bytes is not None and run.wire_bytes < 16 * MIB
+    assert children() == before
 
 
 @pytest.mark.parametrize("fresh", [False, True])

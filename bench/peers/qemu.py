@@ -173,14 +173,15 @@ class _Migration:
         """Figures that QEMU itself has, and the times of its events."""
         info = self._source.qmp.command("query-migrate")
         ram = info.get("ram", {})
-        run.wire_bytes = ram.get("transferred")
+        # After a cancellation it tells nothing any more.
+        last = self._looks[-1]["wire_bytes"] if self._looks else None
+        run.wire_bytes = ram.get("transferred", last)
         run.extra = {
             "rounds": ram.get("dirty-sync-count"),
             "own_total_ms": info.get("total-time"),
             "own_setup_ms": info.get("setup-time"),
         }
-        expected = [look["expected_downtime_ms"] for look in self._looks]
-        run.predicted_downtime_ms = next((ms for ms in reversed(expected) if ms is not None), None)
+        run.predicted_downtime_ms = self._expected_ms()
         if run.outcome == "failed":
             run.error = info.get("error-desc", self._source.last_words())
         if run.outcome != "completed":
@@ -194,6 +195,13 @@ class _Migration:
         run.downtime_ms = 1000 * (seconds_of(resume) - seconds_of(stop))
         run.own_downtime_ms = info.get("downtime")
         return run
+
+    def _expected_ms(self) -> float | None:
+        """The last expectation; it is the limit itself until there is one."""
+        limit_ms = round(self._task.downtime_limit_ms)
+        found = [look["expected_downtime_ms"] for look in self._looks]
+        known = [ms for ms in found if ms is not None and ms != limit_ms]
+        return known[-1] if known else None
 
 
 def _guest(task: Task) -> BootImage:
