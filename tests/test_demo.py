@@ -249,9 +249,10 @@ def on_a_terminal(line: list[str]) -> tuple[int, str]:
 
 @pytest.mark.netns
 def test_a_terminal_never_sees_100_percent() -> None:
-    line = [*PYMIGRATE, "demo", *QUICK, "--memory", "64M", "--link", "200mbit"]
+    line = [*PYMIGRATE, "demo", *QUICK, "--memory", "64M", "--link", "200mbit", "--verbose"]
     code, written = on_a_terminal(line)
     assert code == 0, written
     shown = [int(percent) for percent in re.findall(r"(\d+) %", written)]
     assert shown and max(shown) < 100
     assert "round 1" in written and "migrated" in written
+    assert "in use, by measurement" in written

@@ -95,8 +95,10 @@ def shown(**changes: Any) -> str:
 def test_round_is_explained() -> None:
     rows = [" ".join(line.split()) for line in shown().splitlines()]
     assert rows[0].startswith("round 3: 97.7 KiB in 1.00 s")
-    assert "raw 10 6.2 % 40.0 KiB 4.0 KiB" in rows
-    assert "delta 30 18.8 % 5.9 KiB 200 B" in rows
+    assert "raw 10 0.062 40.0 KiB 4.0 KiB" in rows
+    assert "delta 30 0.188 5.9 KiB 200 B" in rows
+    # Nothing is shown as 100 % before it is all over.
+    assert not any("%" in row for row in rows)
     assert not any(row.startswith(("copy", "lz4")) for row in rows)
     assert "channels: 2 in use, by measurement" in rows
     assert "continue: another [round] should halve 4.0 ms" in rows

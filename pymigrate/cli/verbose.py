@@ -65,7 +65,7 @@ def encoding_table(counted: Json) -> Table | None:
         rows.add_row(
             name,
             count_words(pages[name]),
-            f"{100 * pages[name] / total:.1f} %",
+            f"{pages[name] / total:.3f}",
             size_words(sizes[name]),
             size_words(sizes[name] / pages[name]),
         )
