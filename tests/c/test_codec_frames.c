@@ -10,6 +10,7 @@
 #include <zstd.h>
 
 #include "codec/compress.h"
+#include "guarded.h"
 #include "random_bytes.h"
 #include "unit.h"
 
@@ -50,16 +51,16 @@ static uint32_t pack(int level, uint32_t size)
 
 static int take(uint32_t frame_bytes, uint32_t size_bytes)
 {
-	uint8_t *from = malloc(frame_bytes);
-	uint8_t *to = malloc(size_bytes);
+	struct guarded from, to;
 	int rc;
 
-	CHECK(from && to);
-	memcpy(from, frame, frame_bytes);
-	rc = decompressor_run(decomp, PMIG_ENCODING_ZSTD, from, frame_bytes, to,
-			      size_bytes);
-	free(from);
-	free(to);
+	guarded_copy(&from, frame, frame_bytes);
+	guarded_open(&to, size_bytes);
+	rc = decompressor_run(decomp, PMIG_ENCODING_ZSTD, from.data,
+			      frame_bytes, to.data, size_bytes);
+	CHECK(guarded_intact(&to));
+	guarded_close(&from);
+	guarded_close(&to);
 	return rc;
 }
 
@@ -158,6 +159,54 @@ static void test_window_is_limited(void)
 	CHECK_EQ(take(make_bomb(31 << 3 | 7, 4096, 1), 4096), -EBADMSG);
 }
 
+/* Empty blocks make a frame longer than what any page may take. */
+static void test_longer_than_a_block(void)
+{
+	uint32_t at = make_bomb(8 << 3, 0, PMIG_BLOCK_BYTES / 4);
+
+	set_up();
+	frame[at - 4] &= (uint8_t)~LAST_BLOCK;
+	memcpy(frame + at, "\x03\x80\x00\xaa", 4);
+	CHECK_EQ(take(at + 4, PMIG_PAGE_BYTES), -EBADMSG);
+	at = make_bomb(8 << 3, 0, 100);
+	frame[at - 4] &= (uint8_t)~LAST_BLOCK;
+	memcpy(frame + at, "\x03\x80\x00\xaa", 4);
+	CHECK_EQ(take(at + 4, PMIG_PAGE_BYTES), 0);
+}
+
+/* The size in the head lies: a terabyte, or a page for very much. */
+static void test_content_size_is_a_lie(void)
+{
+	set_up();
+	memcpy(frame, "\x28\xb5\x2f\xfd\xe0\0\0\0\0\0\1\0\0", 13);
+	memcpy(frame + 13, "\x03\x00\x10\xaa", 4);
+	CHECK_EQ(take(17, PMIG_BLOCK_BYTES), -EBADMSG);
+	CHECK_EQ(take(17, PMIG_PAGE_BYTES), -EBADMSG);
+	memcpy(frame, "\x28\xb5\x2f\xfd\xa0\0\x10\0\0", 9);
+	memcpy(frame + 9, "\x03\x00\x10\xaa", 4);
+	CHECK_EQ(take(13, PMIG_PAGE_BYTES), -EBADMSG);
+	CHECK_EQ(take(13, 131072), -EBADMSG);
+	memcpy(frame + 9, "\x03\x80\x00\xaa", 4);
+	CHECK_EQ(take(13, PMIG_PAGE_BYTES), 0);
+}
+
+/* Another encoder may add a checksum; then it has to be right. */
+static void test_checksums(void)
+{
+	ZSTD_CCtx *other = ZSTD_createCCtx();
+	size_t n;
+
+	set_up();
+	CHECK(other);
+	ZSTD_CCtx_setParameter(other, ZSTD_c_checksumFlag, 1);
+	n = ZSTD_compress2(other, frame, sizeof(frame), block, PMIG_PAGE_BYTES);
+	ZSTD_freeCCtx(other);
+	CHECK(!ZSTD_isError(n));
+	CHECK_EQ(take((uint32_t)n, PMIG_PAGE_BYTES), 0);
+	frame[n - 1] ^= 1;
+	CHECK_EQ(take((uint32_t)n, PMIG_PAGE_BYTES), -EBADMSG);
+}
+
 /* 40 KB that ask for 1.2 GB, and 10 bytes for a page more than there is. */
 static void test_bombs(void)
 {
@@ -203,6 +252,8 @@ int main(void)
 	return unit_run((struct unit_test[]){
 		UNIT(test_window_of_every_level), UNIT(test_two_frames),
 		UNIT(test_skippable_frames), UNIT(test_window_is_limited),
+		UNIT(test_longer_than_a_block),
+		UNIT(test_content_size_is_a_lie), UNIT(test_checksums),
 		UNIT(test_bombs), UNIT(test_descriptor), UNIT(test_old_formats),
 		UNIT_END});
 }
