@@ -500,6 +500,7 @@ struct pmig_round {
 	uint64_t encode_ns;	   /* CPU time of all workers */
 	uint64_t blocked_ns;	   /* waiting for channels, all workers */
 	uint64_t delta_memory_bytes; /* fingerprints held */
+	uint64_t held_pages;	     /* left pending by pmig_sender_hold() */
 };
 
 /* Live figures of a running round; read at any time. */
@@ -550,6 +551,18 @@ int pmig_sender_round(struct pmig_sender *sender, enum pmig_epoch_kind kind,
 int pmig_sender_resend(struct pmig_sender *sender,
 		       const struct pmig_block_pages *list, uint32_t n,
 		       struct pmig_error *err);
+
+/*
+ * Pages that the last two rounds sent, the first one not counted, and that
+ * are pending again. Between rounds, after a harvest.
+ */
+uint64_t pmig_sender_hot_pages(const struct pmig_sender *sender);
+
+/*
+ * Leave such pages pending in fuzzy epochs from the next round on, until the
+ * sealed one sends them, or send them again. Between rounds.
+ */
+void pmig_sender_hold(struct pmig_sender *sender, bool hold);
 
 /*
  * Change the tuning; in effect from the next block on. -EINVAL with the

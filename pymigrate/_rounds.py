@@ -79,6 +79,7 @@ class Rounds:
                 zero_pages=stats.zero_pages,
                 link_bytes_per_s=stats.link_bytes_per_s,
                 throttle_percent=self.throttle_percent,
+                held_pages=stats.held_pages,
             )
         )
 
@@ -104,10 +105,12 @@ class Rounds:
         self.history[-1] = replace(
             self.history[-1],
             pending_pages=self.pending_pages(),
+            hot_pages=self._out.sender.hot_pages(),
             window_ms=self._watch.elapsed_ms(),
             elapsed_ms=self._clock.elapsed_ms(),
         )
         decision = decide(self.history, costs, self._options.policy)
+        self._out.sender.hold(decision.hold)
         last, stats = self.history[-1], self._stats
         assert stats is not None
         self._add(stats, last.duration_ms, decision, last)
@@ -153,6 +156,8 @@ class Rounds:
             elapsed_ms=measured.elapsed_ms if measured else self._clock.elapsed_ms(),
             disturbed=measured.disturbed if measured else False,
             throttle_percent=self.throttle_percent,
+            hot_pages=measured.hot_pages if measured else 0,
+            held_pages=stats.held_pages,
             stale_pages=self._stale_pages,
             **encoding_facts(stats, self._out.sender.tuning),
         )

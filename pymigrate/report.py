@@ -73,6 +73,8 @@ class RoundReport:
     :ivar disturbed: a rehearsal ran beside it.
     :ivar throttle_percent: how much of its time the guest was kept from
         running.
+    :ivar hot_pages: of pending_pages, those that the last two rounds sent.
+    :ivar held_pages: pending in this round, and left to the last one.
     :ivar pages_by_encoding: ``raw``, ``unchanged``, ``delta``, ``copy``,
         ``lz4``, ``zstd``, ``zero``, and ``hole``, which nothing was sent for.
     :ivar bytes_by_encoding: of the pages' contents, without frame heads.
@@ -108,6 +110,8 @@ class RoundReport:
     elapsed_ms: float = 0.0
     disturbed: bool = False
     throttle_percent: int = 0
+    hot_pages: int = 0
+    held_pages: int = 0
     pages_by_encoding: Mapping[str, int] = field(default_factory=dict)
     bytes_by_encoding: Mapping[str, int] = field(default_factory=dict)
     compression: str = "none"

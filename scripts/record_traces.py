@@ -35,6 +35,7 @@ from pymigrate.policy import (
 )
 from pymigrate.simulation import trace_of
 from pymigrate.source import Source
+from pymigrate.tuning import Choice, Compression
 from pymigrate.vmm import Vm, VmConfig
 
 TRACES = Path(__file__).resolve().parent.parent / "tests" / "traces"
@@ -46,7 +47,8 @@ ENOUGH_MS = 20_000
 WARM_UP_READS = 20
 ANY_DOWNTIME_MS = 1e6
 
-# name: link in bits per second (0: loopback), and the guest.
+# name: link in bits per second (0: loopback), and the guest. Pages travel
+# raw, so that rates are those of the name; unless it begins with "small-".
 GUESTS: dict[str, tuple[int, dict[str, Any]]] = {
     "idle-loopback": (0, {"guest": "idle", "working_set_bytes": 0}),
     "idle-zero-1gbit": (GBIT, {"guest": "idle", "working_set_bytes": 0, "content": "zero"}),
@@ -110,6 +112,50 @@ GUESTS: dict[str, tuple[int, dict[str, Any]]] = {
         10 * GBIT,
         {"content": "mixed", "working_set_bytes": 128 * MIB, "dirty_rate_pages_per_s": 150_000},
     ),
+    "small-delta-loopback": (
+        0,
+        {"guest": "partial", "working_set_bytes": 128 * MIB, "dirty_rate_pages_per_s": None},
+    ),
+    "small-delta-1gbit": (
+        GBIT,
+        {
+            "guest": "partial",
+            "working_set_bytes": 128 * MIB,
+            "dirty_rate_pages_per_s": None,
+            "write_bytes": 8,
+        },
+    ),
+    "small-full-1gbit": (
+        GBIT,
+        {
+            "guest": "partial",
+            "working_set_bytes": 128 * MIB,
+            "dirty_rate_pages_per_s": 22_000,
+            "write_bytes": 4032,
+        },
+    ),
+    "small-random-1gbit": (
+        GBIT,
+        {"guest": "random", "working_set_bytes": 128 * MIB, "dirty_rate_pages_per_s": None},
+    ),
+    "small-text-100mbit": (
+        100 * MBIT,
+        {
+            "memory_bytes": 64 * MIB,
+            "content": "text",
+            "working_set_bytes": 32 * MIB,
+            "dirty_rate_pages_per_s": 3_000,
+        },
+    ),
+    "small-mixed-10gbit": (
+        10 * GBIT,
+        {
+            "guest": "partial",
+            "content": "mixed",
+            "working_set_bytes": 128 * MIB,
+            "dirty_rate_pages_per_s": None,
+        },
+    ),
     "sweep-100mbit": (
         100 * MBIT,
         {"memory_bytes": 64 * MIB, "working_set_bytes": 16 * MIB, "dirty_rate_pages_per_s": 1_500},
@@ -144,20 +190,25 @@ def record(name: str) -> None:
                 raise RuntimeError("the destination does not start")
         if ends:
             enter_namespace(ends[0].namespace.fd)
-        report = migrate(VmConfig(**{"memory_bytes": 256 * MIB, **guest}), event["address"])
-    report["config"] = {**VmConfig(**guest).to_json(), **guest, "link_bits_per_s": link}
+        config = VmConfig(**{"memory_bytes": 256 * MIB, **guest})
+        report = migrate(config, event["address"], raw=not name.startswith("small-"))
+    tuning = report["config"]["tuning"]
+    report["config"] = {**config.to_json(), "link_bits_per_s": link, "tuning": tuning}
     if report["error"]:
         raise RuntimeError(f"{name}: {report['error']}")
     text = json.dumps(rounded(trace_of(report, name).to_dict()), indent=1)
     (TRACES / f"{name}.json").write_text(text + "\n")
 
 
-def migrate(config: VmConfig, address: str) -> dict[str, Any]:
+def migrate(config: VmConfig, address: str, raw: bool) -> dict[str, Any]:
+    tuning: dict[str, Any] = {}
+    if raw:
+        tuning = {"compression": Compression.NONE, "delta": Choice.OFF}
     policy = PolicyOptions(policy=go_on, downtime_limit_ms=ANY_DOWNTIME_MS)
     with Vm(config, populate=True) as vm:
         vm.resume()
         vm.wait_device_reads(WARM_UP_READS * config.vcpus, 60_000)
-        with Source(vm, address, Options(policy=policy)) as source:
+        with Source(vm, address, Options(policy=policy, **tuning)) as source:
             return source.migrate().to_dict()
 
 

@@ -38,6 +38,7 @@ class Model:
     :ivar page_bytes: on the wire, of pages that are sent again.
     :ivar page_cpu_ms: to encode one of those.
     :ivar growth: pages dirtied within so many ms; None: a sweep.
+    :ivar hot_pages: of those, written in every window; seen after round 3.
     """
 
     memory_pages: int
@@ -49,33 +50,40 @@ class Model:
     page_bytes: float = RAW_PAGE_BYTES
     page_cpu_ms: float = 0.0
     growth: Callable[[float], float] | None = None
+    hot_pages: int = 0
 
-    def dirtied(self, ms: float) -> int:
+    def dirtied(self, ms: float, held: int = 0) -> int:
         if self.growth is not None:
-            return int(self.growth(ms))
+            return max(held, int(self.growth(ms)))
         return int(min(self.working_set_pages, self.dirty_pages_per_s * ms / 1000))
 
     def sending_ms(self, wire_bytes: float, pages: int) -> float:
         """Link and processors work at the same time."""
         return max(1000 * wire_bytes / self.bandwidth_bytes_per_s, pages * self.page_cpu_ms)
 
-    def round(self, history: list[RoundMeasurement], throttle_percent: int = 0) -> RoundMeasurement:
-        pages = history[-1].pending_pages if history else self.memory_pages
+    def round(
+        self, history: list[RoundMeasurement], throttle_percent: int = 0, hold: bool = False
+    ) -> RoundMeasurement:
+        dirty = history[-1].pending_pages if history else self.memory_pages
+        held = history[-1].hot_pages if history and hold else 0
+        pages = dirty - held
         page_bytes = self.page_bytes if history else RAW_PAGE_BYTES
         wire_bytes = pages * page_bytes + 400
         sending_ms = self.sending_ms(wire_bytes, pages if history else 0)
         duration_ms = self.harvest_ms + self.overhead_ms + sending_ms
         before_ms = history[-1].elapsed_ms if history else 0.0
         return RoundMeasurement(
-            dirty_pages=pages,
+            dirty_pages=dirty,
             sent_pages=pages,
             wire_bytes=int(wire_bytes),
             duration_ms=duration_ms,
             harvest_ms=self.harvest_ms,
-            pending_pages=self.dirtied(duration_ms * (1 - throttle_percent / 100)),
+            pending_pages=self.dirtied(duration_ms * (1 - throttle_percent / 100), held),
             window_ms=duration_ms,
             elapsed_ms=before_ms + duration_ms,
             throttle_percent=throttle_percent,
+            hot_pages=self.hot_pages if len(history) > 1 else 0,
+            held_pages=held,
         )
 
     def downtime_ms(self, pages: int) -> float:
@@ -105,12 +113,12 @@ def run(
     """Migrate in the model until the policy stops."""
     options = options or PolicyOptions()
     history: list[RoundMeasurement] = []
-    throttle = 0
+    throttle, hold = 0, False
     while len(history) <= options.max_rounds:
-        history.append(model.round(history, throttle))
+        history.append(model.round(history, throttle, hold))
         costs = COSTS if len(history) > 1 else None
         decision = decide(history, costs, options)
         if decision.action in (Action.SWITCH, Action.GIVE_UP):
             return decision, history
-        throttle = decision.throttle_percent
+        throttle, hold = decision.throttle_percent, decision.hold
     raise AssertionError("the policy never stops")

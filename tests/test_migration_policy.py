@@ -7,13 +7,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from fault_pair import MIB, Receiver, check_intact, check_migrated, options, run_on, small
+from fault_pair import (
+    MIB,
+    Receiver,
+    check_intact,
+    check_migrated,
+    migrate_well,
+    options,
+    run_on,
+    small,
+)
 from fault_pair import migrate as migrate_vm
 from fault_proxy import Proxy
 from migration_checks import assert_at_destination, assert_at_source
 from migration_kit import migrate, receiving, running_guest
 
-from pymigrate import Choice, Compression, Outcome, PolicyOptions
+from pymigrate import Choice, Compression, Outcome, PolicyOptions, TrackerKind
 from pymigrate import Guest as Owner
 from pymigrate.policy import Action, Decision, RoundMeasurement, SwitchoverCosts, decide
 from pymigrate.vmm import Backend, Content, Vm
@@ -158,3 +167,37 @@ def test_a_guest_that_is_too_fast_is_throttled_until_it_fits() -> None:
             # How much slower throttled writers are depends on the host.
             assert report.outcome is Outcome.NOT_CONVERGED, report.error
         check_intact(vm)
+
+
+# ---- hot pages -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("backend", "tracker"),
+    [
+        pytest.param(Backend.THREADS, TrackerKind.UFFD_WP, marks=pytest.mark.uffd),
+        pytest.param(Backend.KVM, TrackerKind.KVM_LOG, marks=pytest.mark.kvm),
+        pytest.param(Backend.KVM, TrackerKind.KVM_RING, marks=pytest.mark.kvm),
+    ],
+    ids=lambda value: value.value,
+)
+def test_pages_that_are_held_back_arrive(backend: Backend, tracker: TrackerKind) -> None:
+    """Whatever finds the writes: every page is compared, and every counter."""
+
+    config = small(backend=backend, tracker=tracker, dirty_rate_pages_per_s=None)
+    with Vm(config, populate=True) as vm:
+
+        def hold(history: Sequence[RoundMeasurement], *_: object) -> Decision:
+            # Every page is written before the next round.
+            run_on(vm)
+            # Let go for one round in between, so that all ways are gone.
+            done = len(history)
+            action = Action.SWITCH if done == 9 else Action.CONTINUE
+            return Decision(action, 1.0, 0.0, "", hold=done != 6)
+
+        policy = PolicyOptions(policy=hold, downtime_limit_ms=60_000)
+        vm.resume()
+        report = migrate_well(vm, "tcp:127.0.0.1:0", options(tracker=tracker, policy=policy))
+    held = [done.held_pages for done in report.rounds]
+    assert held[:3] == [0, 0, 0] and max(held) > 0, held
+    assert held[6] == held[-1] == 0, held

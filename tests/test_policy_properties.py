@@ -38,6 +38,8 @@ rounds = st.builds(
     zero_pages=amounts,
     link_bytes_per_s=times,
     throttle_percent=st.integers(0, 99),
+    hot_pages=amounts,
+    held_pages=amounts,
 )
 histories = st.lists(rounds, max_size=12)
 all_costs = st.none() | st.builds(

@@ -83,6 +83,14 @@ static inline uint64_t pmig_bits_take(uint64_t *word)
 	return __atomic_exchange_n(word, 0, __ATOMIC_SEQ_CST);
 }
 
+/* Take some bits of a shared word; the others stay. */
+static inline uint64_t pmig_bits_take_some(uint64_t *word, uint64_t bits)
+{
+	if (!(__atomic_load_n(word, __ATOMIC_SEQ_CST) & bits))
+		return 0;
+	return __atomic_fetch_and(word, ~bits, __ATOMIC_SEQ_CST) & bits;
+}
+
 static inline uint64_t pmig_bits_load(const uint64_t *word)
 {
 	return __atomic_load_n(word, __ATOMIC_SEQ_CST);

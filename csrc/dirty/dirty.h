@@ -239,6 +239,10 @@ void dirty_pass_locks(struct pmig_dirty *dirty);
  */
 void view_pend(struct pmig_view *view, uint64_t block, uint64_t bits);
 
+/* As pmig_view_take(), but of some pages only; the others stay as they are. */
+uint64_t view_take_some(struct pmig_view *view, uint64_t block,
+			uint64_t allowed);
+
 /* fill.c: every page of memory, one word per block. */
 void dirty_fill(const struct pmig_memory *memory, uint64_t *words);
 

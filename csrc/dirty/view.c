@@ -90,18 +90,24 @@ void pmig_view_free(struct pmig_view *view)
 	release(view);
 }
 
-uint64_t pmig_view_take(struct pmig_view *view, uint64_t block)
+uint64_t view_take_some(struct pmig_view *view, uint64_t block,
+			uint64_t allowed)
 {
 	uint64_t bits;
 
 	if (block >= view->dirty->memory->n_blocks)
 		return 0;
-	bits = pmig_bits_take(&view->ready[block]);
+	bits = pmig_bits_take_some(&view->ready[block], allowed);
 	if (!view->dirty->ops->rearm)
-		bits |= pmig_bits_take(&view->pending[block]);
+		bits |= pmig_bits_take_some(&view->pending[block], allowed);
 	if (bits)
 		pmig_bits_or(&view->taken[block], bits);
 	return bits;
+}
+
+uint64_t pmig_view_take(struct pmig_view *view, uint64_t block)
+{
+	return view_take_some(view, block, ~UINT64_C(0));
 }
 
 static uint64_t untaken(const struct pmig_view *view, uint64_t block)

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/numa.h"
+#include "dirty/dirty.h"
 #include "transfer/sender.h"
 
 /**
@@ -53,6 +54,23 @@ static bool is_pending(struct send_worker *worker, const struct chunk *chunk)
 	return any != 0;
 }
 
+/* Take the pages of a block that this round is to send. */
+static uint64_t take_pages(struct send_worker *worker, uint64_t block)
+{
+	struct pmig_sender *sender = worker->sender;
+	uint64_t allowed = hold_allowed(&sender->hold, block, sender->kind);
+	uint64_t mask = view_take_some(sender->view, block, allowed);
+	uint64_t held = 0;
+
+	if (~allowed) {
+		pmig_view_peek(sender->view, block, 1, &held);
+		held &= ~allowed;
+	}
+	worker->round.held_pages += (uint64_t)__builtin_popcountll(held);
+	hold_note(&sender->hold, block, worker->round.epoch, mask, held);
+	return mask;
+}
+
 /*
  * Bits are taken only when the frame is about to be built, so that what a
  * failure leaves untouched is still pending.
@@ -60,12 +78,11 @@ static bool is_pending(struct send_worker *worker, const struct chunk *chunk)
 static int send_blocks(struct send_worker *worker, const struct chunk *chunk,
 		       struct pmig_error *err)
 {
-	struct pmig_view *view = worker->sender->view;
 	bool first = worker->round.epoch == 1;
 	int rc = 0;
 
 	for (uint64_t i = 0; i < chunk->n_blocks && !rc; i++) {
-		uint64_t mask = pmig_view_take(view, chunk->first_block + i);
+		uint64_t mask = take_pages(worker, chunk->first_block + i);
 
 		if (first)
 			mask = drop_holes(worker, mask, chunk->present[i]);
@@ -76,6 +93,14 @@ static int send_blocks(struct send_worker *worker, const struct chunk *chunk,
 				chunk->present[i], err);
 	}
 	return rc;
+}
+
+/* Nothing of it is hot, since nothing of it is dirty. */
+static void cool(struct send_worker *worker, const struct chunk *chunk)
+{
+	for (uint64_t i = 0; i < chunk->n_blocks; i++)
+		hold_note(&worker->sender->hold, chunk->first_block + i,
+			  worker->round.epoch, 0, 0);
 }
 
 /* Reading memory of another node costs more than moving there. */
@@ -100,8 +125,10 @@ static int send_chunk(struct send_worker *worker, struct chunk *chunk,
 {
 	int rc;
 
-	if (!is_pending(worker, chunk))
+	if (!is_pending(worker, chunk)) {
+		cool(worker, chunk);
 		return 0;
+	}
 	if (worker->sender->follow_nodes)
 		follow_node(worker, chunk);
 	rc = pmig_view_rearm(worker->sender->view, chunk->first_block,

@@ -103,6 +103,7 @@ static void add_round(struct pmig_round *total, const struct pmig_round *part)
 	total->sent_pages += part->sent_pages;
 	total->zero_pages += part->zero_pages;
 	total->hole_pages += part->hole_pages;
+	total->held_pages += part->held_pages;
 	total->wire_bytes += part->wire_bytes;
 	total->encode_ns += part->encode_ns;
 	total->blocked_ns += part->blocked_ns;
@@ -220,6 +221,27 @@ int pmig_sender_resend(struct pmig_sender *sender,
 		view_pend(sender->view, list[i].block, list[i].pages);
 	}
 	return 0;
+}
+
+void pmig_sender_hold(struct pmig_sender *sender, bool hold)
+{
+	sender->hold.on = hold;
+}
+
+uint64_t pmig_sender_hot_pages(const struct pmig_sender *sender)
+{
+	uint64_t pages = 0;
+
+	for (uint64_t i = 0; i < sender->memory->n_blocks; i++) {
+		uint64_t bits = sender->hold.twice[i];
+
+		if (!bits)
+			continue;
+		pmig_view_peek(sender->view, i, 1, &bits);
+		pages += (uint64_t)__builtin_popcountll(bits &
+							sender->hold.twice[i]);
+	}
+	return pages;
 }
 
 int pmig_sender_tune(struct pmig_sender *sender,

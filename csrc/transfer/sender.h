@@ -44,6 +44,7 @@
 #include "transfer/climate.h"
 #include "transfer/encode.h"
 #include "transfer/governor.h"
+#include "transfer/hold.h"
 #include "transfer/outbox.h"
 #include "transfer/tuning.h"
 
@@ -111,6 +112,7 @@ struct send_worker {
  * @next_chunk:	the first chunk that no worker has come for
  * @n_active:	workers that may come for chunks
  * @independent: per block, pages whose next version must rest on nothing
+ * @hold:	pages left to the last round
  * @lock:	guards the members below
  * @wake:	a new round, or @stopping
  * @more:	@n_active rose, or no chunk is left, or @failed
@@ -141,6 +143,7 @@ struct pmig_sender {
 	atomic_uint_least64_t next_chunk;
 	_Atomic uint32_t n_active;
 	uint64_t *independent;
+	struct hold hold;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	pthread_cond_t more;

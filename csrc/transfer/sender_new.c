@@ -133,7 +133,8 @@ static struct pmig_sender *allocate(const struct pmig_memory *memory,
 	sender->n_workers = n_channels;
 	sender->independent =
 		calloc(memory->n_blocks, sizeof(*sender->independent));
-	if (!sender->workers || !sender->independent || sender->cancel_fd < 0) {
+	if (!sender->workers || !sender->independent || sender->cancel_fd < 0 ||
+	    hold_init(&sender->hold, memory->n_blocks)) {
 		sender->n_workers = 0;
 		pmig_sender_free(sender);
 		return NULL;
@@ -221,6 +222,7 @@ void pmig_sender_free(struct pmig_sender *sender)
 	if (sender->has_prints)
 		prints_fini(&sender->prints);
 	free(sender->independent);
+	hold_fini(&sender->hold);
 	free(sender->workers);
 	free(sender);
 }

@@ -38,6 +38,7 @@ class RoundStats:
     :ivar link_bytes_per_s: as measured; 0: it was never the limit.
     :ivar encode_ns: CPU time of all workers.
     :ivar blocked_ns: of all workers, waiting for channels.
+    :ivar held_pages: hot, and left pending.
     """
 
     epoch: int
@@ -60,6 +61,7 @@ class RoundStats:
     encode_ns: int
     blocked_ns: int
     delta_memory_bytes: int
+    held_pages: int
 
     @property
     def raw_pages(self) -> int:
@@ -157,6 +159,17 @@ class Sender(Handle):
         array, err = ffi.new("struct pmig_block_pages[]", list(stale)), new_error()
         check(lib.pmig_sender_resend(self.pointer, array, len(stale), err), err)
 
+    def hot_pages(self) -> int:
+        """Pending pages that the last two rounds sent; after a harvest.
+
+        The first round does not count.
+        """
+        return int(lib.pmig_sender_hot_pages(self.pointer))
+
+    def hold(self, hold: bool) -> None:
+        """Leave hot pages to the sealed round, from the next round on, or not."""
+        lib.pmig_sender_hold(self.pointer, hold)
+
     def tune(self, tuning: Tuning) -> bool:
         """Change the tuning, from the next block on; any thread.
 
@@ -225,4 +238,5 @@ def _stats(out: Any) -> RoundStats:
         encode_ns=out.encode_ns,
         blocked_ns=out.blocked_ns,
         delta_memory_bytes=out.delta_memory_bytes,
+        held_pages=out.held_pages,
     )

@@ -26,7 +26,8 @@ def _within(steps: Sequence[Step], options: PolicyOptions) -> list[Step]:
 def _settled(best: Step, steps: Sequence[Step], options: PolicyOptions) -> Step:
     """The earliest step that is not clearly worse."""
     for step in steps:
-        if step.downtime_ms <= best.downtime_ms + options.settle_ms:
+        near = step.downtime_ms <= best.downtime_ms + options.settle_ms
+        if near and step.rounds <= best.rounds:
             return step
     return best
 

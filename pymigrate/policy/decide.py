@@ -64,9 +64,9 @@ def decide_built_in(
     last = history[-1]
     model = estimate(history, costs or SwitchoverCosts())
     rounds = 0 if exhausted(history, options) else options.max_rounds - len(history)
-    steps = model.trajectory(last.pending_pages, last.window_ms, rounds)
+    steps = model.ways(last.pending_pages, last.window_ms, rounds)
     if costs is None:
-        return _continue(history, steps, steps[-1], "the switchover is not rehearsed yet")
+        return _continue(history, steps, _lowest(steps), "the switchover is not rehearsed yet")
     best = CHOICES[kind](steps, last.elapsed_ms, options)
     if steps[0].downtime_ms <= options.downtime_limit_ms:
         return _within_limit(history, costs, steps, best or steps[0], options)
@@ -105,15 +105,20 @@ def _above_limit(
     futile = futile or stalled(history, model.costs, options)
     if not futile:
         words = f"{now_ms:.1f} ms is above the limit of {limit_ms:g} ms"
-        return _continue(history, steps, best or steps[-1], words)
+        return _continue(history, steps, best or _lowest(steps), words)
     reason = f"{futile}: {figures(history[-1], model)}, and switching now would take " + (
         f"{now_ms:.0f} ms ({model.costs.fixed_ms:.0f} ms of it whatever is sent) "
         f"where the limit is {limit_ms:g} ms"
     )
     percent = 0 if end else next_throttle(history, options)
     if percent:
-        return _decision(Action.THROTTLE, history, steps, steps[-1], reason, percent)
+        return _decision(Action.THROTTLE, history, steps, _lowest(steps), reason, percent)
     return _decision(Action.GIVE_UP, history, steps, None, reason)
+
+
+def _lowest(steps: Sequence[Step]) -> Step:
+    """Where no step keeps the limit: the way that comes nearest."""
+    return min(steps, key=lambda step: step.downtime_ms)
 
 
 def _promises_broken(history: History, costs: SwitchoverCosts, options: PolicyOptions) -> bool:
@@ -131,7 +136,9 @@ def _promise_broken(history: History, costs: SwitchoverCosts, options: PolicyOpt
     if len(history) < 3:
         return False
     before = history[-2]
-    steps = estimate(history[:-1], costs).trajectory(before.pending_pages, before.window_ms, 1)
+    model = estimate(history[:-1], costs)
+    held = history[-1].held_pages > 0
+    steps = model.trajectory(before.pending_pages, before.window_ms, 1, held)
     before_ms, promised_ms = steps[0].downtime_ms, steps[-1].downtime_ms
     if before_ms > options.downtime_limit_ms or promised_ms >= before_ms:
         return False
@@ -159,6 +166,7 @@ def _decision(
         reason=reason,
         reachable_downtime_ms=_finite(min(step.downtime_ms for step in steps)),
         throttle_percent=throttle_percent,
+        hold=aim is not None and aim.hold and action is not Action.SWITCH,
     )
 
 

@@ -35,6 +35,7 @@ class Decision:
         by the model; None where that was not asked.
     :ivar throttle_percent: THROTTLE: from now on keep the guest from running
         for so much of its time, and go on with another round.
+    :ivar hold: leave hot pages to the last round, from the next round on.
     """
 
     action: Action
@@ -43,6 +44,7 @@ class Decision:
     reason: str
     reachable_downtime_ms: float | None = None
     throttle_percent: int = 0
+    hold: bool = False
 
 
 class PolicyFunction(Protocol):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pymigrate.policy.growth import Growth
 from pymigrate.policy.measurement import RoundMeasurement, SwitchoverCosts
 from pymigrate.policy.model import estimate
 from pymigrate.policy.options import PolicyKind, PolicyOptions
@@ -34,9 +35,15 @@ def reachable_ms(
     last = history[-1]
     rounds = max(0, options.max_rounds - len(history))
     model = estimate(history, costs)
-    slower = replace(model.growth, pages_per_s=optimism * model.growth.pages_per_s)
-    steps = replace(model, growth=slower).trajectory(last.pending_pages, last.window_ms, rounds)
+    slower = replace(
+        model, growth=_slower(model.growth, optimism), cold=_slower(model.cold, optimism)
+    )
+    steps = slower.ways(last.pending_pages, last.window_ms, rounds)
     return min(step.downtime_ms for step in steps)
+
+
+def _slower(growth: Growth, factor: float) -> Growth:
+    return replace(growth, pages_per_s=factor * growth.pages_per_s)
 
 
 def exhausted(history: Sequence[RoundMeasurement], options: PolicyOptions) -> str:

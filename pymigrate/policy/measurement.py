@@ -45,6 +45,9 @@ class RoundMeasurement:
         it waited for; 0: it never waited.
     :ivar throttle_percent: how much of its time the guest was kept from
         running during the round.
+    :ivar hot_pages: of pending_pages, those that the last two rounds sent,
+        the first round not counted: written in three windows in a row.
+    :ivar held_pages: pending when it began, hot, and left to the last round.
     """
 
     dirty_pages: int
@@ -59,6 +62,8 @@ class RoundMeasurement:
     zero_pages: int = 0
     link_bytes_per_s: float = 0.0
     throttle_percent: int = 0
+    hot_pages: int = 0
+    held_pages: int = 0
 
 
 @dataclass(frozen=True)

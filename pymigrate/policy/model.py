@@ -31,6 +31,7 @@ class Step:
     :ivar rounds_ms: duration of those rounds.
     :ivar pages: pending then.
     :ivar wire_bytes: of the rounds and of the pages that are left.
+    :ivar hold: those rounds leave hot pages to the last one.
     """
 
     rounds: int
@@ -38,16 +39,24 @@ class Step:
     pages: float
     wire_bytes: float
     downtime_ms: float
+    hold: bool = False
 
 
 @dataclass(frozen=True)
 class Model:
-    """What the history says about the link and the guest."""
+    """What the history says about the link and the guest.
+
+    :ivar growth: of all pages that the guest writes.
+    :ivar cold: of those among them that are not hot.
+    :ivar hot_pages: pending, and written in each of the last windows.
+    """
 
     speed: Speed
     growth: Growth
     costs: SwitchoverCosts
     dirty_pages_per_s: float
+    cold: Growth
+    hot_pages: int
 
     def downtime_ms(self, pages: float) -> float:
         """Of a guest that is paused with so many pages left.
@@ -69,23 +78,35 @@ class Model:
         more = self.growth.pages(longer_ms) - self.growth.pages(window_ms)
         return self.downtime_ms(pages + max(0.0, more))
 
-    def trajectory(self, pages: float, window_ms: float, rounds: int) -> list[Step]:
+    def ways(self, pages: float, window_ms: float, rounds: int) -> list[Step]:
+        """All steps ahead: sending hot pages again, and holding them back."""
+        steps = self.trajectory(pages, window_ms, rounds)
+        if self.hot_pages:
+            steps += self.trajectory(pages, window_ms, rounds, hold=True)[1:]
+        return steps
+
+    def trajectory(
+        self, pages: float, window_ms: float, rounds: int, hold: bool = False
+    ) -> list[Step]:
         """Switching now, after one more round, after two, ...
 
         :param pages: pending now.
         :param window_ms: in which they were dirtied.
         :param rounds: how many more are allowed.
+        :param hold: leave hot pages to the last round.
         """
+        held = float(min(self.hot_pages, pages)) if hold else 0.0
+        growth = self.cold if hold else self.growth
         steps: list[Step] = []
         rounds_ms = wire_bytes = 0.0
         for number in range(min(rounds, HORIZON) + 1):
-            last_bytes = pages * self.speed.bytes_per_page
+            left_bytes = wire_bytes + pages * self.speed.bytes_per_page
             downtime_ms = self.switch_ms(pages, window_ms)
-            steps.append(Step(number, rounds_ms, pages, wire_bytes + last_bytes, downtime_ms))
-            window_ms = self.speed.round_ms(pages)
-            before, pages = pages, self.growth.pages(window_ms)
+            steps.append(Step(number, rounds_ms, pages, left_bytes, downtime_ms, hold))
+            wire_bytes += (pages - held) * self.speed.bytes_per_page
+            window_ms = self.speed.round_ms(pages - held)
+            before, pages = pages, held + growth.pages(window_ms)
             rounds_ms += window_ms
-            wire_bytes += last_bytes
             if number > 0 and abs(pages - before) <= SETTLED * before:
                 break
         return steps
@@ -104,6 +125,14 @@ def estimate(history: Sequence[RoundMeasurement], costs: SwitchoverCosts) -> Mod
     return Model(
         speed=measure_speed(history, costs),
         growth=fit_growth(samples),
+        cold=fit_growth(
+            [
+                (ms, pages - r.hot_pages)
+                for (ms, pages), r in zip(samples, history, strict=True)
+                if r.hot_pages
+            ]
+        ),
+        hot_pages=last.hot_pages,
         costs=costs,
         dirty_pages_per_s=rate,
     )

@@ -73,9 +73,9 @@ def replay(trace: Trace, options: PolicyOptions) -> Replay:
     world = World(trace)
     history: list[RoundMeasurement] = []
     rounds: list[ReplayedRound] = []
-    throttle = 0
+    throttle, hold = 0, False
     while len(history) < MAX_ROUNDS:
-        following = world.next_round(history, throttle) if history else trace.rounds[0]
+        following = world.next_round(history, throttle, hold) if history else trace.rounds[0]
         history.append(following)
         decision = decide(history, world.known_costs(history), options)
         recorded = tuple(history) == trace.rounds[: len(history)]
@@ -83,6 +83,7 @@ def replay(trace: Trace, options: PolicyOptions) -> Replay:
         rounds.append(ReplayedRound(following, decision, downtime_ms, recorded))
         if decision.action in (Action.SWITCH, Action.GIVE_UP):
             break
+        hold = decision.hold
         if decision.action is Action.THROTTLE:
             throttle = decision.throttle_percent
     return _end(world, history, rounds)

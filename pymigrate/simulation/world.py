@@ -66,6 +66,13 @@ class World:
             (r.window_ms * (1 - r.throttle_percent / 100), float(r.pending_pages)) for r in rounds
         ]
         self._growth = MeasuredGrowth([*samples, *trace.growth])
+        self._cold = MeasuredGrowth(
+            [
+                (ms, pages - r.hot_pages)
+                for (ms, pages), r in zip(samples, rounds, strict=True)
+                if r.hot_pages
+            ]
+        )
         self._harvest_ms = statistics.median(r.harvest_ms for r in rounds)
         again = [r for r in rounds[1:] if r.sent_pages >= TYPICAL_PAGES] or list(rounds)
         self._page_ms = statistics.median(_sending_ms(r) / max(1, r.sent_pages) for r in again)
@@ -73,25 +80,28 @@ class World:
         self._bytes_per_ms = max(r.wire_bytes / max(1e-6, _sending_ms(r)) for r in rounds)
 
     def next_round(
-        self, history: Sequence[RoundMeasurement], throttle_percent: int = 0
+        self, history: Sequence[RoundMeasurement], throttle_percent: int = 0, hold: bool = False
     ) -> RoundMeasurement:
         """The round after those of history."""
-        recorded = self._recorded(history)
-        if recorded is not None and recorded.throttle_percent == throttle_percent:
+        recorded, last = self._recorded(history), history[-1]
+        held = last.hot_pages if hold else 0
+        if recorded is not None and recorded.throttle_percent == throttle_percent and not held:
             return recorded
-        pages = history[-1].pending_pages
+        pages = last.pending_pages - held
         duration_ms = self._harvest_ms + self.costs.round_trip_ms + pages * self._page_ms
         running_ms = duration_ms * (1 - throttle_percent / 100)
         return RoundMeasurement(
-            dirty_pages=pages,
+            dirty_pages=last.pending_pages,
             sent_pages=pages,
             wire_bytes=int(pages * self._page_bytes),
             duration_ms=duration_ms,
             harvest_ms=self._harvest_ms,
-            pending_pages=int(self._growth.pages(running_ms)),
+            pending_pages=held + int((self._cold if held else self._growth).pages(running_ms)),
             window_ms=duration_ms,
-            elapsed_ms=history[-1].elapsed_ms + duration_ms,
+            elapsed_ms=last.elapsed_ms + duration_ms,
             throttle_percent=throttle_percent,
+            hot_pages=last.hot_pages,
+            held_pages=held,
         )
 
     def downtime_ms(self, history: Sequence[RoundMeasurement]) -> float:
