@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pymigrate.errors import MigrateError
     from pymigrate.machine import CallableMachine, Machine
     from pymigrate.options import Options
-    from pymigrate.policy import PolicyOptions
+    from pymigrate.policy import Action, Decision, PolicyKind, PolicyOptions
     from pymigrate.report import ExitCode, Guest, Outcome, Report
     from pymigrate.source import Source, SourceProgress
     from pymigrate.states import DestinationState, SourceState
@@ -49,7 +49,7 @@ _HOMES = {
     "pymigrate.errors": ("MigrateError",),
     "pymigrate.machine": ("CallableMachine", "Machine"),
     "pymigrate.options": ("Options",),
-    "pymigrate.policy": ("PolicyOptions",),
+    "pymigrate.policy": ("Action", "Decision", "PolicyKind", "PolicyOptions"),
     "pymigrate.report": ("ExitCode", "Guest", "Outcome", "Report"),
     "pymigrate.source": ("Source", "SourceProgress"),
     "pymigrate.states": ("DestinationState", "SourceState"),
@@ -58,10 +58,12 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Action",
     "Address",
     "CallableMachine",
     "Choice",
     "Compression",
+    "Decision",
     "Destination",
     "DestinationState",
     "DirtyTracker",
@@ -73,6 +75,7 @@ __all__ = [
     "MigrateError",
     "Options",
     "Outcome",
+    "PolicyKind",
     "PolicyOptions",
     "Region",
     "Report",

@@ -13,7 +13,7 @@ from rich.console import Console
 from pymigrate import Choice, Compression, Tuning
 from pymigrate._encodings import encoding_facts
 from pymigrate._engine import EpochKind, RoundStats
-from pymigrate.cli.verbose import VerboseView
+from pymigrate.cli.verbose import VerboseView, round_choices
 from pymigrate.cli.views import PlainView
 
 STATS = RoundStats(
@@ -37,6 +37,7 @@ STATS = RoundStats(
     encode_ns=400 * 10**6,
     blocked_ns=1500 * 10**6,
     delta_memory_bytes=16 << 20,
+    held_pages=0,
 )
 
 
@@ -112,3 +113,12 @@ def test_pages_asked_for_again_are_told() -> None:
 def test_round_without_pages_has_no_table() -> None:
     out = shown(pages_by_encoding={"raw": 0, "hole": 0}, bytes_by_encoding={"raw": 0, "hole": 0})
     assert "encoding" not in out and "channels: 2 in use" in out
+
+
+def test_what_waits_and_who_is_slowed_is_told() -> None:
+    plain: dict[str, Any] = {"choices": {}, "reason": "", "stale_pages": 0}
+    assert round_choices(plain) == []
+    assert round_choices({**plain, "held_pages": 6000, "throttle_percent": 30}) == [
+        "6,000 hot pages wait for the last round",
+        "the guest was throttled by 30%",
+    ]

@@ -160,7 +160,7 @@ def _prediction(report: Json, total: float) -> str:
     if predicted is None:
         return ""
     off = total - predicted
-    share = f" ({100 * off / total:+.0f} %)" if total > 0 else ""
+    share = f" ({100 * off / total:+.0f}%)" if total > 0 else ""
     return f"[dim]predicted {time_words(predicted)}, {off:+.2f} ms off{share}[/]"
 
 

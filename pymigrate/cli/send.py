@@ -30,7 +30,7 @@ _WARM_UP_READS = 5
 _WARM_UP_TIMEOUT_MS = 60_000
 
 # Options of the engine that the report repeats.
-_REPORTED = ("channels", "cpus", "delta_memory_bytes", "tuning")
+_REPORTED = ("channels", "cpus", "delta_memory_bytes", "policy", "tuning")
 
 _EPILOG = """\
 TARGET is tcp:HOST:PORT or unix:PATH, where `pymigrate recv` listens, or

@@ -73,10 +73,14 @@ def encoding_table(counted: Json) -> Table | None:
 
 
 def round_choices(round: Json) -> list[str]:
-    """A line for each choice, and one for what was asked for again."""
+    """A line for each choice, and for what was out of the ordinary."""
     lines = [f"{name}: {words}" for name, words in round["choices"].items()]
     if round["reason"]:
         lines.append(f"{round['decision']}: {round['reason']}")
+    if round.get("held_pages"):
+        lines.append(f"{count_words(round['held_pages'])} hot pages wait for the last round")
+    if round.get("throttle_percent"):
+        lines.append(f"the guest was throttled by {round['throttle_percent']}%")
     if round["stale_pages"]:
         lines.append(f"the destination asked for {count_words(round['stale_pages'])} pages again")
     return lines
