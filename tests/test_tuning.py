@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from migration_checks import assert_at_destination
-from migration_kit import FAST, Guest, migrate, receiving, running_guest
+from migration_kit import FAST, Guest, migrate, patient, receiving, running_guest
 
 from pymigrate import Choice, Compression, Options, Outcome, Source, Tuning
 from pymigrate.errors import NotRunningError
 from pymigrate.inspector import rests_on_contents
+from pymigrate.policy import Action, Decision
 from pymigrate.report import Total
 
 ZSTD = Tuning(compression=Compression.ZSTD, compression_level=-5)
@@ -157,6 +161,55 @@ def test_rounds_after_a_change_obey_it() -> None:
     first, *rest = report.rounds
     assert "zstd" in used([first])
     assert rest and used(rest) == set()
+
+
+def after_rounds(count: int) -> Any:
+    """A policy that switches over after so many rounds."""
+
+    def decide(history: Any, costs: Any, _options: Any) -> Decision:
+        enough = costs is not None and len(history) >= count
+        action = Action.SWITCH if enough else Action.CONTINUE
+        return Decision(action, 0.0, 0.0, f"{len(history)} of {count} rounds")
+
+    return decide
+
+
+def test_tuning_from_another_thread_without_a_pause() -> None:
+    """Whatever is chosen when, the guest arrives whole."""
+    variants = itertools.cycle(
+        Tuning(compression=compression, delta=delta, zero_copy=zero_copy, active_channels=active)
+        for compression in Compression
+        for delta in Choice
+        for zero_copy in Choice
+        for active in (None, 1, 3)
+    )
+    done = threading.Event()
+    tuned: list[Tuning] = []
+
+    def turn() -> None:
+        while not done.is_set():
+            with contextlib.suppress(NotRunningError):
+                source.tune(tuning := next(variants))
+                tuned.append(tuning)
+
+    options = patient(replace(FAST, channels=3), policy=after_rounds(20))
+    with running_guest() as guest, receiving() as side:
+        with Source(
+            compressible(guest).machine, side.address, replace(options, verify=True)
+        ) as source:
+            thread = threading.Thread(target=turn)
+            thread.start()
+            try:
+                report = source.migrate()
+            finally:
+                done.set()
+                thread.join()
+        assert report.error is None
+        assert report.verify is not None and report.verify.mismatches == 0
+        side.join()
+        assert_at_destination(guest, side)
+    assert len(report.rounds) > 20
+    assert tuned
 
 
 def test_file_rests_on_nothing(tmp_path: Path) -> None:
