@@ -36,7 +36,6 @@ const struct pmig_region fuzz_regions[2] = {
 		.name = "high",
 	},
 };
-unsigned long fuzz_taken;
 void (*fuzz_last_words)(void);
 
 static void die(const char *why)
@@ -114,29 +113,34 @@ static int receive(struct pmig_memory *memory, const uint8_t *data,
 	return rc ? rc : (int)stale;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
+bool fuzz_receive(const uint8_t *data, size_t size_bytes)
 {
 	struct pmig_memory *memory = machine();
-	uint8_t *copy = malloc(size_bytes ? size_bytes : 1);
 	char why[80];
+	int64_t wrong;
+
+	if (receive(memory, data, size_bytes) ||
+	    !stream_ends_sealed(data, size_bytes))
+		return false;
+	wrong = stream_truth(memory, data, size_bytes);
+	if (wrong >= 0) {
+		snprintf(why, sizeof(why),
+			 "page %lld was taken, but is not what the stream says",
+			 (long long)wrong);
+		die(why);
+	}
+	return true;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
+{
+	uint8_t *copy = malloc(size_bytes ? size_bytes : 1);
 
 	if (!copy)
 		die("no memory");
 	memcpy(copy, data, size_bytes);
 	size_bytes = stream_mend(copy, size_bytes);
-	if (receive(memory, copy, size_bytes) == 0 &&
-	    stream_ends_sealed(copy, size_bytes)) {
-		int64_t wrong = stream_truth(memory, copy, size_bytes);
-
-		fuzz_taken++;
-		if (wrong >= 0) {
-			snprintf(why, sizeof(why),
-				 "page %lld was taken, but is not what the "
-				 "stream says",
-				 (long long)wrong);
-			die(why);
-		}
-	}
+	fuzz_receive(copy, size_bytes);
 	free(copy);
 	return 0;
 }

@@ -3,6 +3,7 @@
 #ifndef TESTS_C_FUZZ_RECEIVER_H
 #define TESTS_C_FUZZ_RECEIVER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,14 +17,17 @@ enum {
 extern const struct pmig_region fuzz_regions[2];
 
 /*
- * Mend the bytes and let a receiver take them. Aborts with a sentence when it
- * hangs, or when it takes a stream and memory is not what the stream says.
- * Returns 0; the name and the type are those that libFuzzer asks for.
+ * Let a receiver take the bytes. Aborts with a sentence when it hangs, or
+ * when it takes a stream and memory is not what the stream says. True when
+ * the stream was taken whole, with a sealed epoch at the end.
+ */
+bool fuzz_receive(const uint8_t *data, size_t size_bytes);
+
+/*
+ * Mend the bytes, then the same. Returns 0; the name and the type are those
+ * that libFuzzer asks for.
  */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes);
-
-/* How many streams were taken whole, with a sealed epoch at the end. */
-extern unsigned long fuzz_taken;
 
 /* Called before it aborts, to say what was tried; or NULL. */
 extern void (*fuzz_last_words)(void);
