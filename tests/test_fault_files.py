@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from fault_case import running_vm
 from fault_pair import MIB, build, check_intact, migrate, migrate_well, options
+from fault_tunings import AUTO, LZ4_DELTA, RAW, ZSTD_DELTA
 
 from pymigrate import Destination, Report
 from pymigrate.report import Guest as Owner
@@ -21,7 +22,8 @@ from pymigrate.vmm import Vm
 
 pytestmark = pytest.mark.uffd
 
-SEEDS = range(12)
+SEEDS = range(6)
+TUNINGS = {"auto": AUTO, "raw": RAW, "lz4": LZ4_DELTA, "zstd": ZSTD_DELTA}
 TMPFS_BYTES = 4 * MIB
 
 
@@ -63,12 +65,12 @@ def test_directory_does_not_exist(tmp_path: Path) -> None:
         check_stays(vm, report, os.strerror(2))
 
 
-@pytest.fixture(scope="module")
-def stream(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+@pytest.fixture(scope="module", params=TUNINGS)
+def stream(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A whole stream file of a machine."""
     path = tmp_path_factory.mktemp("stream") / "guest"
     with running_vm() as vm:
-        report = migrate(vm, f"file:{path}", options())
+        report = migrate(vm, f"file:{path}", options(**TUNINGS[request.param]))
         assert report.outcome is Outcome.COMPLETED, report.error
         assert report.guest is Owner.FILE
         assert not vm.status().running

@@ -37,6 +37,7 @@ from fault_routes import (
     Stage,
     route_to,
 )
+from fault_tunings import DELTA, LZ4_DELTA, RAW, ZSTD_DELTA, Tuning
 
 from pymigrate import Report
 from pymigrate.report import Guest as Owner
@@ -46,7 +47,13 @@ from pymigrate.vmm import Backend, Vm
 
 pytestmark = pytest.mark.uffd
 
-SEEDS = range(4)
+# One data connection, which so carries all of it.
+TUNINGS: list[Tuning] = [
+    {**tuning, "channels": 1} for tuning in (RAW, DELTA, LZ4_DELTA, ZSTD_DELTA)
+]
+SEEDS = range(len(TUNINGS))
+# A good deal less than it takes.
+FIRST_ROUND_BYTES = [5 * MIB, 5 * MIB, 1 * MIB, 1 * MIB]
 # The source has said COMMIT, or cannot deny it, from here on.
 COMMITTED = {SourceState.COMPLETED, SourceState.RESOLVING, SourceState.IN_DOUBT}
 # COMMIT has come, and nothing that was said since can have left.
@@ -139,7 +146,7 @@ def test_destination_is_killed_within_the_stream(seed: int) -> None:
         Proxy(killed.wait("address")) as proxy,
     ):
         proxy.after(*somewhere(seed), killed.kill)
-        report = migrate(vm, proxy.address, options(**SHORT))
+        report = migrate(vm, proxy.address, options(**SHORT, **TUNINGS[seed]))
         killed.wait_killed()
         check_left_source(vm, report)
 
@@ -152,7 +159,8 @@ def test_source_is_killed_within_the_stream(seed: int) -> None:
     ):
         config = small(backend=Backend.THREADS)
         on_state = Stage(Route()).hook(SOURCE)
-        with Side(source, proxy.address, config, dict(SHORT), on_state=on_state) as killed:
+        changes = {**SHORT, **TUNINGS[seed]}
+        with Side(source, proxy.address, config, changes, on_state=on_state) as killed:
             proxy.after(*somewhere(seed), killed.kill)
             killed.wait_killed()
             receiver.join()
@@ -160,6 +168,6 @@ def test_source_is_killed_within_the_stream(seed: int) -> None:
 
 
 def somewhere(seed: int) -> tuple[Way, int]:
-    """A place within the first round, which carries most of 16 MiB."""
+    """A place within the first round."""
     chosen = random.Random(seed)
-    return Way("data", 0), chosen.randrange(1, 5 * MIB)
+    return Way("data", 0), chosen.randrange(1, FIRST_ROUND_BYTES[seed])

@@ -9,7 +9,6 @@ Never does a guest run with a page that is not its own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import stream_pages as sp
@@ -17,24 +16,20 @@ from fault_case import settle, stage_for
 from fault_proxy import Way
 from fault_routes import Route
 from fault_stream import Damage, Editor, cut_short, flipped, forgotten
+from fault_tunings import DELTA, LZ4, RAW, ZSTD, Tuning
 from stream_builder import FUZZY, SEALED
 from stream_pages import Entry
 
 from pymigrate import Report
 from pymigrate._preparation import MAX_REPAIRS
 from pymigrate.report import Outcome
-from pymigrate.tuning import Choice, Compression
 
 pytestmark = pytest.mark.uffd
 
 KINDS = pytest.mark.parametrize("kind", [FUZZY, SEALED], ids=["fuzzy", "sealed"])
-DELTA: dict[str, Any] = {"delta": Choice.ON, "compression": Compression.NONE}
-LZ4: dict[str, Any] = {"delta": Choice.OFF, "compression": Compression.LZ4}
-ZSTD: dict[str, Any] = {"delta": Choice.OFF, "compression": Compression.ZSTD}
-RAW: dict[str, Any] = {"delta": Choice.OFF, "compression": Compression.NONE}
 
 
-def migrate_damaged(damage: Damage, options: dict[str, Any]) -> Report:
+def migrate_damaged(damage: Damage, options: Tuning) -> Report:
     """A migration with damage on both channels; its owner has all pages."""
     with stage_for(Route(options=options)) as (stage, vm, receiver, attempt):
         assert stage.proxy is not None

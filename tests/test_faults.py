@@ -3,17 +3,20 @@
 
 Afterwards exactly one side owns the guest, or the source is honestly in doubt
 until it may ask again; the owner's guest is whole and goes on; and where that
-is the source, a second attempt succeeds.
+is the source, a second attempt succeeds. Each fault meets pages that travel in
+another way.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from fault_case import check_owner, settle, stage_for
 from fault_pair import Attempt, Receiver
 from fault_routes import DESTINATION, PLACES, SOURCE, Place, Route, route_to
+from fault_tunings import AUTO, LITTLE_MEMORY, RAW, ZSTD_DELTA, Tuning
 
 from pymigrate import Report
 from pymigrate.report import Guest as Owner
@@ -25,14 +28,21 @@ pytestmark = pytest.mark.uffd
 
 # These are noticed at once; for the others time has to pass, so that many
 # cases wait beside each other.
-CUTS = ["cut control", "cut first data", "cut last data", "cut all"]
-OUTAGES = ["vanish", "swallow"]
+CUTS = {
+    "cut control": AUTO,
+    "cut first data": RAW,
+    "cut last data": LITTLE_MEMORY,
+    "cut all": ZSTD_DELTA,
+}
+OUTAGES = {"vanish": AUTO, "swallow": LITTLE_MEMORY}
 BROKEN = Place(DESTINATION, DestinationState.BROKEN)
 
 
-def break_at(place: Place, fault: str) -> None:
+def break_at(place: Place, fault: str, tuning: Tuning) -> None:
     """One case, from the running guest to its owner."""
-    with stage_for(route_to(place)) as (stage, vm, receiver, attempt):
+    route = route_to(place)
+    route = replace(route, options={**tuning, **route.options})
+    with stage_for(route) as (stage, vm, receiver, attempt):
         stage.plan(place, fault)
         report = attempt.migrate()
         stage.heal()
@@ -46,13 +56,13 @@ def break_at(place: Place, fault: str) -> None:
 @pytest.mark.parametrize("fault", CUTS)
 @pytest.mark.parametrize("place", PLACES, ids=str)
 def test_connections_end_at_every_state(place: Place, fault: str) -> None:
-    break_at(place, fault)
+    break_at(place, fault, CUTS[fault])
 
 
 @pytest.mark.parametrize("fault", OUTAGES)
 def test_network_fails_at_every_state(fault: str) -> None:
     with ThreadPoolExecutor(8) as pool:
-        cases = {place: pool.submit(break_at, place, fault) for place in PLACES}
+        cases = {place: pool.submit(break_at, place, fault, OUTAGES[fault]) for place in PLACES}
     failures = {str(place): case.exception() for place, case in cases.items()}
     assert not {place: error for place, error in failures.items() if error}
 
