@@ -12,8 +12,6 @@
 
 enum {
 	MAX_NODES = 1024,
-	MAX_CPUS = 8192,
-	CPU_WORDS = MAX_CPUS / 64,
 	LIST_BYTES = 4096,
 };
 
@@ -95,24 +93,44 @@ int pmig_numa_node_of(const void *const *addresses, size_t n)
 	return most_frequent(nodes, n);
 }
 
+/*
+ * Where this thread might run before it was first placed, and where it was
+ * placed last. When it is found elsewhere its owner has moved it.
+ */
+static _Thread_local struct {
+	uint64_t home[PMIG_NUMA_CPU_WORDS];
+	uint64_t placed[PMIG_NUMA_CPU_WORDS];
+} mine;
+
+bool pmig_numa_place_on(pthread_t thread,
+			const uint64_t cpus[PMIG_NUMA_CPU_WORDS])
+{
+	uint64_t now[PMIG_NUMA_CPU_WORDS], wanted[PMIG_NUMA_CPU_WORDS];
+	uint64_t any = 0;
+
+	if (pthread_getaffinity_np(thread, sizeof(now), (cpu_set_t *)now))
+		return false;
+	if (memcmp(now, mine.placed, sizeof(now)) != 0)
+		memcpy(mine.home, now, sizeof(now));
+	for (unsigned int i = 0; i < PMIG_NUMA_CPU_WORDS; i++) {
+		wanted[i] = cpus[i] & mine.home[i];
+		any |= wanted[i];
+	}
+	if (!any || memcmp(wanted, now, sizeof(now)) == 0 ||
+	    pthread_setaffinity_np(thread, sizeof(wanted), (cpu_set_t *)wanted))
+		return false;
+	memcpy(mine.placed, wanted, sizeof(wanted));
+	return true;
+}
+
 bool pmig_numa_place(pthread_t thread, int node)
 {
-	uint64_t near[CPU_WORDS], now[CPU_WORDS];
-	uint64_t any = 0, left_out = 0;
+	uint64_t cpus[PMIG_NUMA_CPU_WORDS];
 	char name[32];
 
 	if (node < 0 || node >= MAX_NODES || !pmig_numa_matters())
 		return false;
 	snprintf(name, sizeof(name), "node%d/cpulist", node);
-	read_list(name, near, MAX_CPUS);
-	if (pthread_getaffinity_np(thread, sizeof(now), (cpu_set_t *)now))
-		return false;
-	for (unsigned int i = 0; i < CPU_WORDS; i++) {
-		left_out |= now[i] & ~near[i];
-		near[i] &= now[i];
-		any |= near[i];
-	}
-	if (!any || !left_out)
-		return false;
-	return !pthread_setaffinity_np(thread, sizeof(near), (cpu_set_t *)near);
+	read_list(name, cpus, PMIG_NUMA_CPU_WORDS * 64);
+	return pmig_numa_place_on(thread, cpus);
 }

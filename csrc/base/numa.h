@@ -16,6 +16,7 @@
 enum {
 	PMIG_NUMA_UNKNOWN = -1,
 	PMIG_NUMA_SAMPLES = 16, /* addresses asked about at a time, at most */
+	PMIG_NUMA_CPU_WORDS = 128, /* of a mask of 8192 processors */
 };
 
 /* Does this machine have more than one node with memory? */
@@ -29,11 +30,15 @@ bool pmig_numa_matters(void);
 int pmig_numa_node_of(const void *const *addresses, size_t n);
 
 /*
- * Let a thread run on the processors of a node, those of them where it may
- * run already. True when that changed anything; a node without such
- * processors changes nothing.
+ * Let the calling thread run on the processors of a node, those of them where
+ * it might run before it was first placed; thread is the calling one. True
+ * when that changed anything; a node without such processors changes nothing.
  */
 bool pmig_numa_place(pthread_t thread, int node);
+
+/* As pmig_numa_place(), for the node whose processors are in cpus. */
+bool pmig_numa_place_on(pthread_t thread,
+			const uint64_t cpus[PMIG_NUMA_CPU_WORDS]);
 
 /*
  * Read a list like "0-3,8" into a mask of n_bits; false when it is not one.

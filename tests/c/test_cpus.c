@@ -180,22 +180,42 @@ static void test_one_node_places_nothing(void)
 	CHECK(CPU_EQUAL(&before, &after));
 }
 
-static void test_node_keeps_within_affinity(void)
+static bool place_on(uint32_t cpu)
 {
-	cpu_set_t before = own_affinity(), after;
+	uint64_t cpus[PMIG_NUMA_CPU_WORDS] = {0};
 
-	if (!pmig_numa_matters())
-		UNIT_SKIP("this machine has one node");
-	for (int node = 0; node < 64; node++) {
-		bool placed = pmig_numa_place(pthread_self(), node);
-		cpu_set_t both;
+	cpus[cpu / 64] |= 1ull << (cpu % 64);
+	return pmig_numa_place_on(pthread_self(), cpus);
+}
 
-		after = own_affinity();
-		CPU_AND(&both, &after, &before);
-		CHECK(CPU_EQUAL(&both, &after));
-		CHECK(placed == !CPU_EQUAL(&before, &after));
-		CHECK_EQ(sched_setaffinity(0, sizeof(before), &before), 0);
-	}
+static bool runs_on(uint32_t cpu)
+{
+	cpu_set_t now = own_affinity();
+
+	return CPU_COUNT(&now) == 1 && CPU_ISSET(cpu, &now);
+}
+
+/* From one node to the other and back, and never where it must not be. */
+static void test_placing_follows_memory(void)
+{
+	cpu_set_t before = own_affinity(), rest = before;
+	uint32_t first = first_of(&before), second;
+
+	CPU_CLR(first, &rest);
+	if (CPU_COUNT(&rest) == 0)
+		UNIT_SKIP("one processor");
+	second = first_of(&rest);
+	CHECK(place_on(first) && runs_on(first));
+	CHECK(!place_on(first) && runs_on(first));
+	CHECK(place_on(second) && runs_on(second));
+	CHECK(!place_on(8191) && runs_on(second));
+	CHECK(place_on(first) && runs_on(first));
+	/* its owner pins it: from then on it stays there */
+	CPU_ZERO(&rest);
+	CPU_SET(second, &rest);
+	CHECK_EQ(sched_setaffinity(0, sizeof(rest), &rest), 0);
+	CHECK(!place_on(first) && runs_on(second));
+	CHECK_EQ(sched_setaffinity(0, sizeof(before), &before), 0);
 }
 
 int main(void)
@@ -205,5 +225,5 @@ int main(void)
 		UNIT(test_pin_names_what_is_missing), UNIT(test_quota),
 		UNIT(test_list), UNIT(test_node_of_memory),
 		UNIT(test_one_node_places_nothing),
-		UNIT(test_node_keeps_within_affinity), UNIT_END});
+		UNIT(test_placing_follows_memory), UNIT_END});
 }
