@@ -118,6 +118,7 @@ def bulk() -> Iterator[Scenario]:
         task,
         (OURS, PLAIN, MULTIFD_2),
         (_faster(OURS, PLAIN, MULTIFD_2),),
+        pairs=3,
         quick_task=shrunk(task),
     )
 
@@ -137,7 +138,7 @@ def dirtying() -> Iterator[Scenario]:
         link_bits_per_s=GBIT,
     )
     tight = Ours("pymigrate, limit 10 ms", options=("--downtime-limit-ms", "10"))
-    qemus = (PLAIN, XBZRLE, MULTIFD_2, ZSTD)
+    qemus = (PLAIN, XBZRLE, ZSTD)
     yield Scenario(
         "sparse-1g",
         "1 GiB of random bytes, 4 bytes a page changed over 256 MiB, 1 Gbit/s",
@@ -224,7 +225,7 @@ def whole_pages() -> Iterator[Scenario]:
         task,
         (RAW, PLAIN, MULTIFD_2),
         (_faster(RAW, PLAIN, MULTIFD_2),),
-        pairs=3,
+        pairs=2,
     )
 
 

@@ -18,6 +18,7 @@ import pytest
 from bench.contents import fill, pieces
 from bench.guest import BootImage, Program, build_image
 from bench.guest.build import IMAGE_BYTES, PARAMETERS_AT, UNLIMITED
+from bench.micro import condense
 from bench.page import build_page, load_results
 from bench.results import ResultsError, check_free, document, figures
 from bench.scenarios import all_scenarios, shrunk
@@ -212,6 +213,19 @@ def test_page_of_micro_benchmarks() -> None:
     assert "<td>64</td>" in page
     assert "2 ms" in page
     assert ">2.00</td>" in page
+
+
+def test_micro_results_are_condensed() -> None:
+    needs_qemu()
+    stats = dict.fromkeys(("min", "max", "mean", "stddev", "median", "rounds", "iterations"), 1)
+    one = {"name": "test_x", "fullname": "y.py::test_x", "extra_info": {}}
+    raw = {
+        "machine_info": {"node": "secret"},
+        "benchmarks": [{**one, "stats": {**stats, "data": [1]}}],
+    }
+    found = condense(raw)
+    assert found["benchmarks"] == [{**one, "stats": stats}]
+    assert "secret" not in json.dumps(found)
 
 
 def test_document_keeps_rounds_of_the_median_run() -> None:

@@ -17,6 +17,7 @@ from bench.page.table import guest_table
 from bench.page.waterfall import waterfall
 
 SCHEMA = "pymigrate.bench/2"
+MICRO_SCHEMA = "pymigrate.bench.micro/1"
 _GROUPS = (
     ("Bulk", ("bulk-",)),
     ("Guests that write", ("sparse-", "rewrite-", "full-pages-", "whole-pages-", "link-")),
@@ -39,7 +40,7 @@ def load_results(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any] | N
         data = json.loads(path.read_text())
         if data.get("schema") == SCHEMA:
             results.append(data)
-        elif "benchmarks" in data:
+        elif data.get("schema") == MICRO_SCHEMA:
             micro = data
         else:
             raise ValueError(f"{path} is not a result of these benchmarks")
@@ -48,12 +49,12 @@ def load_results(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any] | N
 
 def build_page(results: Sequence[dict[str, Any]], micro: dict[str, Any] | None) -> str:
     """The HTML of everything that is there."""
+    results = sorted(results, key=lambda result: _place(result["name"]))
     style = (Path(__file__).parent / "style.css").read_text()
     body = [_head(results), _summary(results)]
     for title, prefixes in _GROUPS:
         members = [r for r in results if r["name"].startswith(prefixes)]
         if members:
-            members.sort(key=lambda r: _order(r["name"], prefixes))
             body.append(f"<h2>{escape(title)}</h2>")
             body += _trends(members) + [_card(result) for result in members]
     if micro:
@@ -66,10 +67,18 @@ def build_page(results: Sequence[dict[str, Any]], micro: dict[str, Any] | None) 
     )
 
 
-def _order(name: str, prefixes: tuple[str, ...]) -> tuple[int, int, str]:
-    group = next(n for n, prefix in enumerate(prefixes) if name.startswith(prefix))
-    digits = "".join(c for c in name.split("-")[-1] if c.isdigit())
-    return group, int(digits or 0), name
+def _place(name: str) -> tuple[int, int, int, str]:
+    """By group, by kind within it, by the number that the kind differs in, by name."""
+    for group, (_, prefixes) in enumerate(_GROUPS):
+        for kind, prefix in enumerate(prefixes):
+            if name.startswith(prefix):
+                return group, kind, _number_in(name), name
+    return len(_GROUPS), 0, 0, name
+
+
+def _number_in(name: str) -> int:
+    """Of the last word: 16 of growth-16g."""
+    return int("".join(c for c in name.split("-")[-1] if c.isdigit()) or 0)
 
 
 def _head(results: Sequence[dict[str, Any]]) -> str:
@@ -145,7 +154,7 @@ def _card(result: dict[str, Any]) -> str:
     parts += [waterfall(result, name) for name in ours[:1]]
     facts = result["facts"]
     made = f"<code>{escape(facts['command'])}</code>, {escape(facts['date'])}"
-    return "".join(parts) + f'<p class="soft">{made}</p></article>'
+    return "".join(parts) + f'<p class="soft made">{made}</p></article>'
 
 
 def _badges(result: dict[str, Any]) -> str:
@@ -195,7 +204,7 @@ def _trends(members: Sequence[dict[str, Any]]) -> list[str]:
         ("channels-", "connections", "Time to move 1 GiB of random bytes over more connections."),
     ):
         family = [r for r in members if r["name"].startswith(prefix)]
-        values = [float(_order(r["name"], (prefix,))[1]) for r in family]
+        values = [float(_number_in(r["name"])) for r in family]
         if len(family) > 1:
             found.append(f"<article>{growth(family, label, values, caption)}</article>")
     return found
