@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 NATIVE := pymigrate/_native.abi3.so
 
 C_SOURCES := $(shell find csrc -name build\* -prune -o -name '*.[chS]' -print)
-C_STYLED  := $(shell find csrc tests/c examples -name build\* -prune -o \
+C_STYLED  := $(shell find csrc tests/c examples bench -name build\* -prune -o \
 		-name '*.[ch]' -print 2>/dev/null)
 PYTHON_STYLED := $(wildcard pymigrate tests examples scripts bench setup.py)
 
