@@ -14,7 +14,7 @@ CSRC = ROOT / "csrc"
 HEADER = CSRC / "pymigrate.h"
 SHARED = CSRC / "build" / "libpymigrate.so.0"
 # Directories of the build that are not in the library.
-NOT_OURS = ("tests", "vmm")
+NOT_OURS = ("bench", "tests", "vmm")
 
 
 def tool(*command: str) -> str:
