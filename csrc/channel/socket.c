@@ -10,16 +10,19 @@
 #include "base/error.h"
 #include "channel/channel.h"
 #include "channel/socket_path.h"
+#include "channel/socket_splice.h"
 #include "channel/socket_zerocopy.h"
 
 /**
  * struct socket_channel - see pmig_channel_from_socket()
  * @base:	must be first
  * @zerocopy:	how stable pieces are sent
+ * @splice:	how they are sent where that would be copied after all
  */
 struct socket_channel {
 	struct pmig_channel base;
 	struct zerocopy zerocopy;
+	struct splice_path splice;
 };
 
 static struct zerocopy *zerocopy_of(struct pmig_channel *channel)
@@ -27,12 +30,39 @@ static struct zerocopy *zerocopy_of(struct pmig_channel *channel)
 	return &((struct socket_channel *)channel)->zerocopy;
 }
 
+/*
+ * Are stable pieces spliced? Only where nobody insists on MSG_ZEROCOPY, and
+ * where that has turned out not to help.
+ */
+static bool is_splicing(const struct socket_channel *socket)
+{
+	return socket->zerocopy.wanted == PMIG_CHOICE_AUTO &&
+	       !socket->zerocopy.active && splice_usable(&socket->splice);
+}
+
+/* What is in the pipe comes first, whatever was decided since. */
+static bool must_splice(const struct socket_channel *socket,
+			const struct iovec *iov)
+{
+	if (socket->splice.waiting_bytes)
+		return true;
+	return is_splicing(socket) && iov->iov_len >= ZEROCOPY_MIN_BYTES;
+}
+
 static ssize_t socket_send(struct pmig_channel *channel,
 			   const struct iovec *iov, int n_iov, bool stable,
 			   bool more)
 {
+	struct socket_channel *socket = (void *)channel;
 	int flags = more ? MSG_MORE : 0;
 
+	if (stable && must_splice(socket, iov)) {
+		ssize_t done = splice_send(&socket->splice, channel->fd, iov,
+					   more || n_iov > 1);
+
+		if (done != -ENOTSUP)
+			return done;
+	}
 	if (stable)
 		return zerocopy_send(zerocopy_of(channel), channel->fd, iov,
 				     n_iov, flags);
@@ -49,18 +79,22 @@ static int socket_choose_zero_copy(struct pmig_channel *channel,
 				   enum pmig_choice wanted,
 				   struct pmig_error *err)
 {
-	return zerocopy_choose(zerocopy_of(channel), channel->fd, wanted, err);
+	struct socket_channel *socket = (void *)channel;
+
+	if (wanted == PMIG_CHOICE_AUTO)
+		splice_open(&socket->splice);
+	return zerocopy_choose(&socket->zerocopy, channel->fd, wanted, err);
 }
 
 static bool socket_zero_copy_state(const struct pmig_channel *channel,
 				   const char **reason)
 {
-	const struct zerocopy *zc =
-		&((const struct socket_channel *)channel)->zerocopy;
+	const struct socket_channel *socket = (const void *)channel;
+	bool splicing = is_splicing(socket);
 
 	if (reason)
-		*reason = zc->reason;
-	return zc->active;
+		*reason = splicing ? NULL : socket->zerocopy.reason;
+	return splicing || socket->zerocopy.active;
 }
 
 static bool socket_settle(struct pmig_channel *channel)
@@ -102,6 +136,11 @@ static bool socket_backlog(struct pmig_channel *channel)
 	return bytes > 0;
 }
 
+static void socket_free(struct pmig_channel *channel)
+{
+	splice_fini(&((struct socket_channel *)channel)->splice);
+}
+
 static const struct channel_ops socket_ops = {
 	.kind = "socket",
 	.writev = socket_writev,
@@ -112,6 +151,7 @@ static const struct channel_ops socket_ops = {
 	.settle = socket_settle,
 	.settled = socket_settled,
 	.backlog = socket_backlog,
+	.free = socket_free,
 };
 
 static int check_socket(int fd, struct pmig_error *err)
@@ -147,6 +187,7 @@ int pmig_channel_from_socket(int fd, struct pmig_channel **channel,
 	made->base.ops = &socket_ops;
 	made->base.fd = fd;
 	zerocopy_init(&made->zerocopy);
+	splice_init(&made->splice);
 	*channel = &made->base;
 	return 0;
 }
