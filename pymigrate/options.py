@@ -49,7 +49,8 @@ class Options:
         stays unacknowledged, for so long means that the peer is gone.
     :ivar stall_timeout_ms: no byte moved on a data channel.
     :ivar head_start_ms: before the first round, the destination may spend
-        this long on allocating memory; 0: the first round does not wait.
+        this long on allocating memory; 0: pages flow meanwhile, which is
+        sooner where it has a processor to spare, and on any slow link.
     :ivar rehearsal_timeout_ms: until the destination has loaded the trial.
     :ivar prepare_timeout_ms: from pausing the guest to PREPARED; bounds the
         blackout of an attempt that fails.
@@ -82,7 +83,7 @@ class Options:
     handshake_timeout_ms: int = 30_000
     peer_timeout_ms: int = 10_000
     stall_timeout_ms: int = 30_000
-    head_start_ms: int = 5_000
+    head_start_ms: int = 0
     rehearsal_timeout_ms: int = 30_000
     prepare_timeout_ms: int = 30_000
     verify_timeout_ms: int = 30_000

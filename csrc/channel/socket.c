@@ -90,11 +90,10 @@ static bool socket_zero_copy_state(const struct pmig_channel *channel,
 				   const char **reason)
 {
 	const struct socket_channel *socket = (const void *)channel;
-	bool splicing = is_splicing(socket);
 
 	if (reason)
-		*reason = splicing ? NULL : socket->zerocopy.reason;
-	return splicing || socket->zerocopy.active;
+		*reason = socket->zerocopy.reason;
+	return socket->zerocopy.active || is_splicing(socket);
 }
 
 static bool socket_settle(struct pmig_channel *channel)

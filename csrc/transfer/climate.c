@@ -10,6 +10,8 @@
 
 enum {
 	PULSE_NS = 50 * 1000 * 1000,
+	/* while nothing is known of the link */
+	FIRST_PULSE_NS = 10 * 1000 * 1000,
 };
 
 /* Waiting for this share of the time, the link was the limit, */
@@ -60,7 +62,9 @@ void climate_begin(struct climate *climate, uint64_t now_ns,
 	climate->since_ns = now_ns;
 	climate->before = *sums;
 	climate->idle_ticks = idle_ticks(climate);
-	climate->next_ns = now_ns + PULSE_NS;
+	climate->next_ns =
+		now_ns +
+		(climate->link_bytes_per_s ? PULSE_NS : FIRST_PULSE_NS);
 }
 
 bool climate_due(struct climate *climate, uint64_t now_ns)

@@ -19,7 +19,7 @@ static const double PLAIN_NS = 400;
 static const double TRACK_NS = 300;
 /* What fingerprints of first pages may take: of what is idle, and anyway. */
 static const double IDLE_SHARE = 0.5;
-static const double LITTLE = 0.05;
+static const double LITTLE = 0.02;
 /* Pages that differ in a greater share of their lines gain nothing. */
 static const double MOSTLY_CHANGED = 0.85;
 
