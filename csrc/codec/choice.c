@@ -10,10 +10,10 @@
 const struct choice_candidate choice_candidates[CHOICE_CANDIDATES] = {
 	{PMIG_ENCODING_RAW, 0, PMIG_BLOCK_PAGES, 0},
 	{PMIG_ENCODING_LZ4, 1, 16, 6000},
-	{PMIG_ENCODING_ZSTD, -5, PMIG_BLOCK_PAGES, 8000},
-	{PMIG_ENCODING_ZSTD, -1, PMIG_BLOCK_PAGES, 10000},
-	{PMIG_ENCODING_ZSTD, 1, PMIG_BLOCK_PAGES, 14000},
-	{PMIG_ENCODING_ZSTD, 3, PMIG_BLOCK_PAGES, 25000},
+	{PMIG_ENCODING_ZSTD, -5, PMIG_BLOCK_PAGES, 7500},
+	{PMIG_ENCODING_ZSTD, -1, PMIG_BLOCK_PAGES, 8500},
+	{PMIG_ENCODING_ZSTD, 1, PMIG_BLOCK_PAGES, 10000},
+	{PMIG_ENCODING_ZSTD, 3, PMIG_BLOCK_PAGES, 14000},
 };
 
 /* To hash a page and hand it to the kernel; see docs/encodings.md. */
@@ -27,9 +27,9 @@ static const double DECODING = 0.3;
 /* Share of the working time that trials may take. */
 static const double TRIALS = 0.01;
 /* What trials may take at the start, and may save up: one round of them. */
-static const double MAX_BUDGET_NS = 1500e3;
+static const double MAX_BUDGET_NS = 3e6;
 /* However busy the processors are, a worker gets some of them. */
-static const double LEAST_SHARE = 0.25;
+static const double LEAST_SHARE = 0.5;
 /* A candidate must be this much better than doing nothing. */
 static const double ADVANTAGE = 0.95;
 
@@ -129,15 +129,15 @@ static bool could_win(const struct choice *choice,
 
 unsigned int choice_trial(struct choice *choice,
 			  const struct choice_climate *climate,
-			  uint32_t encodings, uint32_t n_pages)
+			  uint32_t encodings)
 {
 	if (climate->link_ns_per_byte <= 0)
 		return CHOICE_RAW;
 	for (unsigned int i = 1; i < CHOICE_CANDIDATES; i++) {
 		unsigned int candidate =
 			1 + choice->next_trial % (CHOICE_CANDIDATES - 1);
-		double cost_ns =
-			choice_candidates[candidate].prior_ns * (double)n_pages;
+		double cost_ns = choice_candidates[candidate].prior_ns *
+				 choice_candidates[candidate].group_pages;
 
 		if (choice->budget_ns < cost_ns)
 			return CHOICE_RAW;

@@ -112,12 +112,13 @@ double choice_expected_bytes(const struct choice *choice,
 			     unsigned int candidate);
 
 /*
- * The candidate that is worth a trial of so many pages now, or CHOICE_RAW.
- * Its turn is over then, and the budget charged with what it should take.
+ * The candidate that is worth a trial of one of its groups now, or CHOICE_RAW.
+ * Its turn is over then, and the budget charged with what it should take. A
+ * smaller group would show a worse ratio than it has in use.
  */
 unsigned int choice_trial(struct choice *choice,
 			  const struct choice_climate *climate,
-			  uint32_t encodings, uint32_t n_pages);
+			  uint32_t encodings);
 
 /* So much time was worked: trials may have a share of it. */
 void choice_worked(struct choice *choice, double ns);

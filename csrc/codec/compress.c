@@ -84,11 +84,8 @@ void compressor_free(struct compressor *compressor)
 static uint32_t run_lz4(struct compressor *c, int level, const void *in,
 			uint32_t size_bytes, void *out, uint32_t capacity_bytes)
 {
-	int capacity = capacity_bytes > PMIG_BLOCK_BYTES ? PMIG_BLOCK_BYTES
-							 : (int)capacity_bytes;
-
 	return (uint32_t)LZ4_compress_fast_extState(
-		c->lz4, in, out, (int)size_bytes, capacity, level);
+		c->lz4, in, out, (int)size_bytes, (int)capacity_bytes, level);
 }
 
 /* Out of memory counts as too large: the caller has the page itself. */
@@ -110,6 +107,9 @@ uint32_t compressor_run(struct compressor *compressor,
 {
 	if (!size_bytes || size_bytes > PMIG_BLOCK_BYTES)
 		return 0;
+	/* a decompressor takes no more */
+	if (capacity_bytes > PMIG_BLOCK_BYTES)
+		capacity_bytes = PMIG_BLOCK_BYTES;
 	if (!level)
 		level = 1;
 	if (encoding == PMIG_ENCODING_LZ4)

@@ -20,6 +20,9 @@ static const double LIMITED = 0.1;
 static const double BACKLOG = 0.7;
 /* Per pulse, while it was not: tenfold takes 17 pulses. */
 static const double RAISE = 1.15;
+/* The same where this share of what was seen last is sent anyway. */
+static const double CLOSE = 0.7;
+static const double RAISE_CLOSE = 1.03;
 /* Weight of the newest interval. */
 static const double NEWEST = 0.5;
 
@@ -108,22 +111,39 @@ static struct interval look_back(const struct climate *climate, uint64_t now_ns,
 	return past;
 }
 
-static uint64_t link_estimate(uint64_t before_bytes_per_s,
-			      const struct interval *past, uint32_t n_active)
+static bool is_limited(const struct interval *past, uint32_t n_active)
 {
-	bool limited = past->blocked_ns >= LIMITED * past->ns * n_active ||
-		       past->waiting_bytes >= BACKLOG * past->sent_bytes;
-	double before = (double)before_bytes_per_s;
+	return past->blocked_ns >= LIMITED * past->ns * n_active ||
+	       past->waiting_bytes >= BACKLOG * past->sent_bytes;
+}
+
+/*
+ * Close to what the link was seen to carry it is most likely still what it
+ * carries: raising the estimate quickly would make pages larger for nothing.
+ */
+static double raise_of(const struct climate *climate, double rate)
+{
+	return rate >= CLOSE * (double)climate->seen_bytes_per_s ? RAISE_CLOSE
+								 : RAISE;
+}
+
+static void estimate_link(struct climate *climate, const struct interval *past,
+			  uint32_t n_active)
+{
+	double before = (double)climate->link_bytes_per_s;
 	double rate = 1e9 * past->sent_bytes / past->ns;
+	double after = before;
 
 	if (past->sent_bytes == 0)
-		return before_bytes_per_s;
-	if (limited)
-		return (uint64_t)(before ? before + NEWEST * (rate - before)
-					 : rate);
-	if (before == 0)
-		return 0;
-	return (uint64_t)(RAISE * (rate > before ? rate : before));
+		return;
+	if (is_limited(past, n_active)) {
+		after = before ? before + NEWEST * (rate - before) : rate;
+		climate->seen_bytes_per_s = (uint64_t)after;
+	} else if (before) {
+		after = rate > before ? rate : before;
+		after *= raise_of(climate, rate);
+	}
+	climate->link_bytes_per_s = (uint64_t)after;
 }
 
 /* Of processors, in thousandths, smoothed. */
@@ -142,8 +162,7 @@ void climate_pulse(struct climate *climate, uint64_t now_ns,
 	const struct interval past =
 		look_back(climate, now_ns, sums, n_active, idle);
 
-	climate->link_bytes_per_s =
-		link_estimate(climate->link_bytes_per_s, &past, n_active);
+	estimate_link(climate, &past, n_active);
 	climate->idle_milli =
 		share_estimate(climate->idle_milli, past.idle_ns, &past);
 	climate->spare_milli = share_estimate(

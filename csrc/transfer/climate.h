@@ -12,8 +12,9 @@
  * or found a backlog whenever they came with more, the link was never idle, and
  * what was sent is what it carries. Where they did not, the link could
  * have carried more, and nobody knows how much: the estimate is raised step by
- * step until they do. So a slower link is noticed after a pulse or two,
- * and a faster one within a second.
+ * step until they do, and in small steps where about as much was sent as the
+ * link was seen to carry. So a slower link is noticed after a pulse or two,
+ * and a faster one within a second, or two where the processors are full.
  *
  * Processors. What the workers use themselves plus what is idle is theirs
  * to use. Idle time is that of the whole host (/proc/stat); where it cannot be
@@ -46,6 +47,7 @@ struct climate_sums {
  * @since_ns:	beginning of the interval
  * @before:	sums at its beginning
  * @idle_ticks:	of the host at its beginning
+ * @seen_bytes_per_s: the rate when the link was the limit last
  * @link_bytes_per_s: estimate; 0 until the link was the limit once
  * @idle_milli:	thousandths of processors that were idle
  * @spare_milli: the same, and what the workers used
@@ -57,6 +59,7 @@ struct climate {
 	uint64_t since_ns;
 	struct climate_sums before;
 	uint64_t idle_ticks;
+	uint64_t seen_bytes_per_s;
 	atomic_uint_least64_t link_bytes_per_s;
 	atomic_uint_least64_t idle_milli;
 	atomic_uint_least64_t spare_milli;

@@ -30,7 +30,7 @@ int encoder_init(struct encoder *encoder, struct prints *prints,
 	encoder->encodings = encodings;
 	choice_init(&encoder->choice);
 	encoder->twins = calloc(TWINS_SLOTS, sizeof(*encoder->twins));
-	encoder->scratch = malloc(2 * ENCODE_TRIAL_PAGES * PMIG_PAGE_BYTES);
+	encoder->scratch = malloc(2 * PMIG_BLOCK_BYTES);
 	if (!encoder->twins || !encoder->scratch)
 		return pmig_fail(err, -ENOMEM, "no memory for an encoder");
 	return compressor_new(&encoder->compressor, err);

@@ -71,8 +71,6 @@ enum {
 	/* room for the copies of a block, and for what becomes of them */
 	ENCODE_ROOM_BYTES =
 		PMIG_BLOCK_BYTES + PMIG_BLOCK_PAGES * WIRE_MAX_STORED_BYTES,
-	/* a compressor needs some context before its ratio means anything */
-	ENCODE_TRIAL_PAGES = 16,
 };
 
 int encoder_init(struct encoder *encoder, struct prints *prints,

@@ -9,11 +9,11 @@
 
 /* Copy pages that do not look random; the number of them. */
 static uint32_t copy_some(struct encoder *encoder, const struct draft *draft,
-			  uint64_t pages)
+			  uint64_t pages, uint32_t limit)
 {
 	uint32_t n = 0, seen = 0, random = 0;
 
-	for (; pages && seen < ENCODE_TRIAL_PAGES; pages &= pages - 1, seen++) {
+	for (; pages && seen < limit; pages &= pages - 1, seen++) {
 		uint8_t *copy = encoder->scratch + (size_t)n * PMIG_PAGE_BYTES;
 
 		memcpy(copy,
@@ -31,21 +31,21 @@ static uint32_t copy_some(struct encoder *encoder, const struct draft *draft,
 void encode_trial(struct encoder *encoder, const struct draft *draft)
 {
 	uint64_t pages = draft->pages->mask & ~draft->pages->zero_mask;
-	uint8_t *out = encoder->scratch + ENCODE_TRIAL_PAGES * PMIG_PAGE_BYTES;
+	uint8_t *out = encoder->scratch + PMIG_BLOCK_BYTES;
 	const struct choice_candidate *candidate;
 	uint32_t n, bytes, stored;
 	uint64_t begin_ns;
 	unsigned int index;
 
 	index = pages ? choice_trial(&encoder->choice, &encoder->climate,
-				     encoder->encodings, ENCODE_TRIAL_PAGES)
+				     encoder->encodings)
 		      : CHOICE_RAW;
 	if (index == CHOICE_RAW)
 		return;
-	n = copy_some(encoder, draft, pages);
+	candidate = &choice_candidates[index];
+	n = copy_some(encoder, draft, pages, candidate->group_pages);
 	if (n == 0)
 		return;
-	candidate = &choice_candidates[index];
 	bytes = n * PMIG_PAGE_BYTES;
 	begin_ns = pmig_cpu_now_ns();
 	stored = compressor_run(encoder->compressor, candidate->encoding,

@@ -81,7 +81,7 @@ static void test_unknown_link_means_raw(void)
 	learn_text(&choice);
 	CHECK_EQ(choice_pick(&choice, &climate, PMIG_ENCODINGS_ALL),
 		 CHOICE_RAW);
-	CHECK_EQ(choice_trial(&choice, &climate, PMIG_ENCODINGS_ALL, 16),
+	CHECK_EQ(choice_trial(&choice, &climate, PMIG_ENCODINGS_ALL),
 		 CHOICE_RAW);
 }
 
@@ -136,15 +136,16 @@ static void test_trials_have_a_budget(void)
 
 	choice_init(&choice);
 	choice.budget_ns = 0;
-	CHECK_EQ(choice_trial(&choice, &climate, PMIG_ENCODINGS_ALL, 16),
+	CHECK_EQ(choice_trial(&choice, &climate, PMIG_ENCODINGS_ALL),
 		 CHOICE_RAW);
 	for (int ms = 0; ms < 10000; ms++) {
 		unsigned int c;
 
 		choice_worked(&choice, 1e6);
-		c = choice_trial(&choice, &climate, PMIG_ENCODINGS_ALL, 16);
+		c = choice_trial(&choice, &climate, PMIG_ENCODINGS_ALL);
 		tried[c] = true;
-		spent_ns += 16 * choice_candidates[c].prior_ns;
+		spent_ns += choice_candidates[c].group_pages *
+			    choice_candidates[c].prior_ns;
 	}
 	for (unsigned int c = 1; c < CHOICE_CANDIDATES; c++)
 		CHECK(tried[c]);
@@ -160,9 +161,8 @@ static void test_no_trials_in_vain(void)
 
 	choice_init(&choice);
 	for (int i = 0; i < 100; i++)
-		CHECK_EQ(
-			choice_trial(&choice, &climate, PMIG_ENCODINGS_ALL, 16),
-			CHOICE_RAW);
+		CHECK_EQ(choice_trial(&choice, &climate, PMIG_ENCODINGS_ALL),
+			 CHOICE_RAW);
 }
 
 int main(void)

@@ -82,7 +82,7 @@ static void test_slower_link_is_noticed_at_once(void)
 	climate_fini(&scene.climate);
 }
 
-/* The rate goes on as it was, for lack of more to send, but nobody waits. */
+/* Less is sent, for lack of more to send, and nobody waits. */
 static void test_faster_link_is_noticed_within_a_second(void)
 {
 	struct scene scene;
@@ -91,8 +91,28 @@ static void test_faster_link_is_noticed_within_a_second(void)
 	for (int i = 0; i < 5; i++)
 		pulse(&scene, GIGABIT, 0.9, 1);
 	for (int i = 0; i < 1000 * MS / PULSE; i++)
-		pulse(&scene, GIGABIT, 0, 0);
+		pulse(&scene, GIGABIT / 2, 0, 0);
 	CHECK(rate(&scene) > TEN * GIGABIT);
+	climate_fini(&scene.climate);
+}
+
+/*
+ * Processors and link are both just full: the estimate stays close to what
+ * was seen, and gives way only slowly.
+ */
+static void test_both_are_full(void)
+{
+	struct scene scene;
+
+	begin(&scene);
+	for (int i = 0; i < 5; i++)
+		pulse(&scene, GIGABIT, 0.9, 1);
+	for (int i = 0; i < 5; i++)
+		pulse(&scene, 0.9 * GIGABIT, 0, 0);
+	CHECK(rate(&scene) < 1.2 * GIGABIT);
+	for (int i = 0; i < 2000 * MS / PULSE; i++)
+		pulse(&scene, 0.9 * GIGABIT, 0, 0);
+	CHECK(rate(&scene) > 2.0 * GIGABIT);
 	climate_fini(&scene.climate);
 }
 
@@ -152,6 +172,6 @@ int main(void)
 		UNIT(test_backlog_means_full),
 		UNIT(test_slower_link_is_noticed_at_once),
 		UNIT(test_faster_link_is_noticed_within_a_second),
-		UNIT(test_silence_says_nothing), UNIT(test_link_is_shared),
-		UNIT(test_without_proc), UNIT_END});
+		UNIT(test_both_are_full), UNIT(test_silence_says_nothing),
+		UNIT(test_link_is_shared), UNIT(test_without_proc), UNIT_END});
 }
