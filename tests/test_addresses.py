@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pymigrate.addresses import Scheme, connect, listen, parse_address
+from pymigrate.addresses import TCP_CONGESTION, Scheme, connect, listen, parse_address
 from pymigrate.errors import AddressError
+from pymigrate.network import shaped_link
 
 
 @pytest.mark.parametrize(
@@ -74,3 +75,31 @@ def test_no_delay_for_small_messages() -> None:
     with sock, connect(address, 1000, 1000) as near:
         assert near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert near.gettimeout() is None
+
+
+def test_nothing_is_paced_within_a_host() -> None:
+    """Reno from the start: what begins with BBR is paced whatever it is set to later."""
+    listener, address = listen(parse_address("tcp:127.0.0.1:0"))
+    with listener, connect(address, 1000, 1000) as sock:
+        chosen = sock.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16)
+        assert chosen.rstrip(b"\0") == b"reno"
+
+
+@pytest.mark.netns
+def test_a_path_that_leaves_the_host_keeps_its_congestion_control() -> None:
+    with shaped_link(10**9) as (here, there):
+        listener, address = there.namespace.run(
+            lambda: listen(parse_address(f"tcp:{there.address}:0"))
+        )
+
+        def choice() -> tuple[bytes, bytes]:
+            with connect(address, 1000, 1000) as sock, socket.socket() as untouched:
+                connected, plain = (
+                    one.getsockopt(socket.IPPROTO_TCP, TCP_CONGESTION, 16)
+                    for one in (sock, untouched)
+                )
+                return connected, plain
+
+        with listener:
+            connected, plain = here.namespace.run(choice)
+        assert connected == plain

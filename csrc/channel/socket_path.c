@@ -63,7 +63,9 @@ bool socket_path_is_local(const struct sockaddr_storage *here,
  * Within one host there is nothing that could be congested, and what BBR does
  * to find out (rates, timers, smaller bursts) costs a quarter of the speed.
  * Reno is in every kernel, open to every user, and idle without losses. A
- * path that leaves the host keeps what its administrator chose.
+ * path that leaves the host keeps what its administrator chose. A socket that
+ * connected with BBR stays paced all the same: only who sets this before
+ * connect() is rid of the timers, too.
  */
 static void choose_congestion_control(int fd)
 {

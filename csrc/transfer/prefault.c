@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transfer/prefault.h"
 
+#include <sched.h>
 #include <stdlib.h>
 
 #include "base/cpus.h"
@@ -63,10 +64,20 @@ static void end_one(struct prefault *prefault)
 		events_populated(prefault->events, NULL);
 }
 
+/* Failure leaves the thread as any other, which is as right and slower. */
+static void yield_to_everybody(void)
+{
+	const struct sched_param none = {0};
+
+	pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
+}
+
 static void *prefault_main(void *arg)
 {
 	struct prefault *prefault = arg;
 	struct block_range step;
+
+	yield_to_everybody();
 
 	while (take_step(prefault, &step)) {
 		/* a failure here is met again, and reported, by the reader */

@@ -10,6 +10,11 @@
  * in ascending order. Steps end where huge pages end, so that no huge page is
  * cleared by two of them.
  *
+ * They use only what no other thread wants of the processors (SCHED_IDLE).
+ * Where the readers, or a sender on the same host, keep all of them busy, the
+ * faults are cheaper: a page that was cleared just now is still in the cache
+ * when its bytes come, one that was cleared far ahead is not.
+ *
  * It is only a head start: a step that the stream has already passed is left
  * out, and a step that fails is simply not done, because the fault that
  * follows allocates as well.
