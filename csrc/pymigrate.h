@@ -786,6 +786,8 @@ int pmig_kvm_before_run(const struct pmig_kvm *kvm, struct pmig_error *err);
  * What a destination must offer to run this machine, as one JSON object:
  * architecture, capabilities, CPUID, MSR list, XSAVE, TSC frequency; see
  * docs/kvm-state.md. With n_vcpus 0 it describes what this host supports.
+ * While a vCPU runs KVM answers only once it leaves the guest, which may be
+ * never: ask when none runs, and keep the answer until the next load.
  * *json is malloc'd; release it with pmig_string_free().
  */
 int pmig_kvm_describe(const struct pmig_kvm *kvm, char **json,

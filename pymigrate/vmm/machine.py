@@ -57,8 +57,10 @@ class Vm(Machine):
         check(lib.pvmm_new(config.to_native(populate=populate), out, err), err)
         self._handle = Handle(out[0], lib.pvmm_free)
         self._skipped: str | None = None
+        self._kvm: str | None = None
         try:
             self._memory = Memory(_regions(out[0]))
+            self._kvm = self._ask_kvm()
         except BaseException:
             self._handle.close()
             raise
@@ -129,6 +131,8 @@ class Vm(Machine):
         skipped, err = ffi.new("char **"), new_error()
         with StateList.decode(data) as state:
             check(lib.pvmm_load(self._handle.pointer, state.pointer, skipped, err), err)
+        # It may have brought another CPUID; asking takes time in a blackout.
+        self._kvm = None
         self._skipped = _take_string(skipped[0])
 
     def before_run(self) -> None:
@@ -200,13 +204,29 @@ class Vm(Machine):
         return memoryview(ffi.buffer(lib.pvmm_ram(self._handle.pointer), size)).cast("B")
 
     def _describe_kvm(self) -> dict[str, Any] | None:
+        if self._kvm is None:
+            self._kvm = self._ask_kvm_paused()
+        described: dict[str, Any] | None = json.loads(self._kvm)
+        return described
+
+    def _ask_kvm_paused(self) -> str:
+        """KVM answers for a vCPU only when that leaves the guest."""
+        running = self.status().running
+        if running:
+            self.pause()
+        try:
+            return self._ask_kvm()
+        finally:
+            if running:
+                self.resume()
+
+    def _ask_kvm(self) -> str:
         kvm = lib.pvmm_kvm(self._handle.pointer)
         if not kvm:
-            return None
+            return "null"
         out, err = ffi.new("char **"), new_error()
         check(lib.pmig_kvm_describe(kvm, out, err), err)
-        described: dict[str, Any] = json.loads(_take_string(out[0]) or "{}")
-        return described
+        return _take_string(out[0]) or "null"
 
 
 def _take_string(pointer: Any) -> str | None:
