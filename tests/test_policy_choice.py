@@ -13,6 +13,7 @@ from policy_models import COSTS, GBIT, LOOPBACK, Model, hot_and_cold, run, scatt
 
 from pymigrate.errors import PolicyError
 from pymigrate.policy import (
+    RAW_PAGE_BYTES,
     Action,
     Decision,
     PolicyKind,
@@ -215,3 +216,33 @@ def test_nonsense_is_refused(answer: Decision, words: str) -> None:
 
     with pytest.raises(PolicyError, match=words):
         run(BUSY, PolicyOptions(policy=odd))
+
+
+def test_a_sweep_below_the_rate_of_the_link_converges_however_it_began() -> None:
+    """As measured: pages that three long windows met are held for a round."""
+    rounds = [
+        (131_072, 131_072, 4493.0, 32_771, 0, 0),
+        (32_771, 32_771, 1129.0, 27_566, 0, 0),
+        (27_640, 27_640, 952.0, 23_264, 18_133, 0),
+        (23_294, 5_131, 177.0, 22_484, 18_163, 18_163),
+        (22_508, 4_345, 150.0, 21_801, 18_163, 18_163),
+    ]
+    history: list[RoundMeasurement] = []
+    for dirty, sent, ms, pending, hot, held in rounds:
+        elapsed_ms = ms + (history[-1].elapsed_ms if history else 0)
+        history.append(
+            RoundMeasurement(
+                dirty_pages=dirty,
+                sent_pages=sent,
+                wire_bytes=sent * RAW_PAGE_BYTES,
+                duration_ms=ms,
+                harvest_ms=0.1,
+                pending_pages=pending,
+                window_ms=ms,
+                elapsed_ms=elapsed_ms,
+                hot_pages=hot,
+                held_pages=held,
+            )
+        )
+        if len(history) > 2:
+            assert decide(history, COSTS, PolicyOptions()).action is Action.CONTINUE

@@ -116,15 +116,20 @@ def estimate(history: Sequence[RoundMeasurement], costs: SwitchoverCosts) -> Mod
     """The model of a non-empty history.
 
     A throttled guest dirties what the others would in a shorter window: all
-    samples are brought to the throttling of the last round.
+    samples are brought to the throttling of the last round. Pages that a
+    round left to the last one were pending before it: of all the pages that
+    the guest writes it is no sample.
     """
     last = history[-1]
     running = _running(last)
     samples = [(r.window_ms * _running(r) / running, r.pending_pages) for r in history]
-    rate = 1000.0 * last.pending_pages / last.window_ms if last.window_ms > 0 else 0.0
+    found = max(0, last.pending_pages - last.held_pages)
+    rate = 1000.0 * found / last.window_ms if last.window_ms > 0 else 0.0
     return Model(
         speed=measure_speed(history, costs),
-        growth=fit_growth(samples),
+        growth=fit_growth(
+            [sample for sample, r in zip(samples, history, strict=True) if not r.held_pages]
+        ),
         cold=fit_growth(
             [
                 (ms, pages - r.hot_pages)

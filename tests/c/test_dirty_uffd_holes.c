@@ -25,7 +25,6 @@ enum {
 
 #define SPARSE_BYTES (UINT64_C(4) << 30)
 
-
 /* What the tracker takes the kernel to do. */
 enum kernel {
 	THIS_KERNEL,
