@@ -144,7 +144,8 @@ def _is_on_this_host(family: int, where: object) -> bool:
             here, there = probe.getsockname()[0], probe.getpeername()[0]
     except OSError:
         return False
-    return here == there or (here.startswith("127.") and there.startswith("127."))
+    both_loop = str(here).startswith("127.") and str(there).startswith("127.")
+    return bool(here == there) or both_loop
 
 
 def _choose_congestion_control(sock: socket.socket) -> None:

@@ -31,7 +31,7 @@
  * @settle:	take note of sends that are complete; true when there were
  *		some. NULL where sending is complete at once.
  * @settled:	all are. NULL likewise.
- * @backlog:	was something still waiting to be sent? NULL: nothing ever is
+ * @backlog:	bytes still waiting to be sent. NULL: there never are any
  * @flush:	make what was written durable; 0 or -errno. May be NULL.
  * @free:	release what the kind owns. May be NULL.
  */
@@ -51,7 +51,7 @@ struct channel_ops {
 			int n_iov, bool stable, bool more);
 	bool (*settle)(struct pmig_channel *channel);
 	bool (*settled)(const struct pmig_channel *channel);
-	bool (*backlog)(struct pmig_channel *channel);
+	uint32_t (*backlog)(struct pmig_channel *channel);
 	int (*flush)(struct pmig_channel *channel);
 	void (*free)(struct pmig_channel *channel);
 };
@@ -151,12 +151,12 @@ static inline void channel_blocked(struct pmig_channel *channel, uint64_t ns)
 }
 
 /*
- * Is something that was written before still waiting to be sent? Whoever
- * finds that at every write is faster than the link.
+ * Bytes that were written before and are still waiting to be sent. Whoever
+ * finds some at every write is faster than the link.
  */
-static inline bool channel_backlog(struct pmig_channel *channel)
+static inline uint32_t channel_backlog(struct pmig_channel *channel)
 {
-	return channel->ops->backlog && channel->ops->backlog(channel);
+	return channel->ops->backlog ? channel->ops->backlog(channel) : 0;
 }
 
 int channel_flush(struct pmig_channel *channel, struct pmig_error *err);

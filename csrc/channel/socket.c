@@ -2,14 +2,13 @@
 /* socket.c - a channel over a connected stream socket, TCP or unix */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sockios.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/error.h"
 #include "channel/channel.h"
 #include "channel/socket_path.h"
+#include "channel/socket_queue.h"
 #include "channel/socket_splice.h"
 #include "channel/socket_zerocopy.h"
 
@@ -18,11 +17,13 @@
  * @base:	must be first
  * @zerocopy:	how stable pieces are sent
  * @splice:	how they are sent where that would be copied after all
+ * @queue:	of what waits for the link
  */
 struct socket_channel {
 	struct pmig_channel base;
 	struct zerocopy zerocopy;
 	struct splice_path splice;
+	struct socket_queue queue;
 };
 
 static struct zerocopy *zerocopy_of(struct pmig_channel *channel)
@@ -124,15 +125,11 @@ static ssize_t socket_readv(struct pmig_channel *channel,
 	return done < 0 ? -errno : done;
 }
 
-/* Of TCP what was not sent yet, of a unix socket what was not read yet. */
-static bool socket_backlog(struct pmig_channel *channel)
+static uint32_t socket_backlog(struct pmig_channel *channel)
 {
-	int bytes = 0;
+	struct socket_channel *socket = (void *)channel;
 
-	if (ioctl(channel->fd, SIOCOUTQNSD, &bytes) &&
-	    ioctl(channel->fd, SIOCOUTQ, &bytes))
-		return false;
-	return bytes > 0;
+	return socket_queue_bytes(&socket->queue, channel->fd);
 }
 
 static void socket_free(struct pmig_channel *channel)

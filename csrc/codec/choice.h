@@ -17,6 +17,13 @@
  * compression turns itself off where the link is faster than the processor,
  * and up where it is slower, with nothing to configure.
  *
+ * One way is seldom right for all pages: the best one leaves either the link
+ * idle or the processor, and a mixture of two would use up both. What is
+ * queued tells which it is. While the link has enough to carry for as long
+ * as smaller pages would take to make, they are made; where it is about to run
+ * dry because the best way is slow, the next pages get less work. Only ways
+ * nearly as good as the best take part.
+ *
  * What is not in use has to be tried now and then, or its figures would never
  * change. Trials spend a budget that is a hundredth of the working time, and
  * only on candidates that could win if the page compressed to nothing.
@@ -33,6 +40,7 @@
 
 enum {
 	CHOICE_RAW = 0, /* index of the candidate that compresses nothing */
+	CHOICE_LZ4 = 1, /* of the one that is tried first */
 	CHOICE_CANDIDATES = 6,
 };
 
@@ -57,11 +65,13 @@ extern const struct choice_candidate choice_candidates[CHOICE_CANDIDATES];
  * @link_ns_per_byte: of this worker's share of the link; 0: not known yet
  * @idle:	processors that are idle, for each worker
  * @spare:	share of a processor that this worker may use, 0 to 1
+ * @queued_ns:	for which the link has something to carry
  */
 struct choice_climate {
 	double link_ns_per_byte;
 	double idle;
 	double spare;
+	double queued_ns;
 };
 
 /**
@@ -103,6 +113,11 @@ double choice_page_ns(const struct choice_climate *climate, double cpu_ns,
 unsigned int choice_pick(const struct choice *choice,
 			 const struct choice_climate *climate,
 			 uint32_t encodings);
+
+/* The candidate for the next block where picked is the best for many. */
+unsigned int choice_mix(const struct choice *choice,
+			const struct choice_climate *climate,
+			uint32_t encodings, unsigned int picked);
 
 /*
  * Bytes that the candidate is expected to store for a page that does not

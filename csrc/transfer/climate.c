@@ -10,14 +10,17 @@
 
 enum {
 	PULSE_NS = 50 * 1000 * 1000,
-	/* while nothing is known of the link */
-	FIRST_PULSE_NS = 10 * 1000 * 1000,
+	/* as long as little is known of the link and the processors */
+	EARLY_PULSE_NS = 10 * 1000 * 1000,
+	EARLY_PULSES = 10,
 };
 
 /* Waiting for this share of the time, the link was the limit, */
 static const double LIMITED = 0.1;
 /* or with a backlog before this share of the bytes. */
 static const double BACKLOG = 0.7;
+/* Before less than this share of them, it was idle again and again. */
+static const double IDLE_AGAIN = 0.2;
 /* Per pulse, while it was not: tenfold takes 17 pulses. */
 static const double RAISE = 1.15;
 /* The same where this share of what was seen last is sent anyway. */
@@ -25,6 +28,13 @@ static const double CLOSE = 0.7;
 static const double RAISE_CLOSE = 1.03;
 /* Weight of the newest interval. */
 static const double NEWEST = 0.5;
+
+static uint64_t pulse_ns(const struct climate *climate)
+{
+	return climate->n_pulses < EARLY_PULSES || !climate->link_bytes_per_s
+		       ? EARLY_PULSE_NS
+		       : PULSE_NS;
+}
 
 /* Idle time of the host in ticks, those waiting for disks included. */
 static uint64_t idle_ticks(const struct climate *climate)
@@ -65,9 +75,7 @@ void climate_begin(struct climate *climate, uint64_t now_ns,
 	climate->since_ns = now_ns;
 	climate->before = *sums;
 	climate->idle_ticks = idle_ticks(climate);
-	climate->next_ns =
-		now_ns +
-		(climate->link_bytes_per_s ? PULSE_NS : FIRST_PULSE_NS);
+	climate->next_ns = now_ns + pulse_ns(climate);
 }
 
 bool climate_due(struct climate *climate, uint64_t now_ns)
@@ -117,6 +125,11 @@ static bool is_limited(const struct interval *past, uint32_t n_active)
 	       past->waiting_bytes >= BACKLOG * past->sent_bytes;
 }
 
+static bool is_idle(const struct interval *past)
+{
+	return past->waiting_bytes < IDLE_AGAIN * past->sent_bytes;
+}
+
 /*
  * Close to what the link was seen to carry it is most likely still what it
  * carries: raising the estimate quickly would make pages larger for nothing.
@@ -139,20 +152,22 @@ static void estimate_link(struct climate *climate, const struct interval *past,
 	if (is_limited(past, n_active)) {
 		after = before ? before + NEWEST * (rate - before) : rate;
 		climate->seen_bytes_per_s = (uint64_t)after;
-	} else if (before) {
+	} else if (before && is_idle(past)) {
 		after = rate > before ? rate : before;
 		after *= raise_of(climate, rate);
 	}
 	climate->link_bytes_per_s = (uint64_t)after;
 }
 
-/* Of processors, in thousandths, smoothed. */
-static uint64_t share_estimate(uint64_t before_milli, double ns,
+/* Of processors, in thousandths, smoothed once something was seen. */
+static uint64_t share_estimate(const struct climate *climate,
+			       uint64_t before_milli, double ns,
 			       const struct interval *past)
 {
+	double weight = climate->n_pulses ? NEWEST : 1;
 	double before = (double)before_milli;
 
-	return (uint64_t)(before + NEWEST * (1000 * ns / past->ns - before));
+	return (uint64_t)(before + weight * (1000 * ns / past->ns - before));
 }
 
 void climate_pulse(struct climate *climate, uint64_t now_ns,
@@ -163,14 +178,16 @@ void climate_pulse(struct climate *climate, uint64_t now_ns,
 		look_back(climate, now_ns, sums, n_active, idle);
 
 	estimate_link(climate, &past, n_active);
-	climate->idle_milli =
-		share_estimate(climate->idle_milli, past.idle_ns, &past);
-	climate->spare_milli = share_estimate(
-		climate->spare_milli, past.idle_ns + past.used_ns, &past);
+	climate->idle_milli = share_estimate(climate, climate->idle_milli,
+					     past.idle_ns, &past);
+	climate->spare_milli =
+		share_estimate(climate, climate->spare_milli,
+			       past.idle_ns + past.used_ns, &past);
 	climate->since_ns = now_ns;
 	climate->before = *sums;
 	climate->idle_ticks = idle;
-	climate->next_ns = now_ns + PULSE_NS;
+	climate->n_pulses++;
+	climate->next_ns = now_ns + pulse_ns(climate);
 }
 
 struct choice_climate climate_of_worker(const struct climate *climate,

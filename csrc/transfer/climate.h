@@ -43,6 +43,7 @@ struct climate_sums {
  * struct climate - see above
  * @stat_fd:	/proc/stat, opened early, or -1
  * @n_cpus:	processors that this process may use
+ * @n_pulses:	so far
  * @next_ns:	when the next pulse is due; who moves it on does it
  * @since_ns:	beginning of the interval
  * @before:	sums at its beginning
@@ -55,6 +56,7 @@ struct climate_sums {
 struct climate {
 	int stat_fd;
 	unsigned int n_cpus;
+	unsigned int n_pulses;
 	atomic_uint_least64_t next_ns;
 	uint64_t since_ns;
 	struct climate_sums before;

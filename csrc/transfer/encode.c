@@ -73,8 +73,10 @@ static unsigned int pick(struct encoder *encoder)
 {
 	if (encoder->tuning.value.compression != PMIG_COMPRESSION_AUTO)
 		return forced_candidate(encoder);
-	return choice_pick(&encoder->choice, &encoder->climate,
-			   encoder->encodings);
+	return choice_mix(&encoder->choice, &encoder->climate,
+			  encoder->encodings,
+			  choice_pick(&encoder->choice, &encoder->climate,
+				      encoder->encodings));
 }
 
 /* Do fingerprints of pages that go at this pace slow nobody down? */

@@ -77,6 +77,12 @@ static bool is_full(const struct outbox *box)
 	       box->n_pieces + 1 + PMIG_BLOCK_PAGES > OUTBOX_PIECES;
 }
 
+static bool is_link_idle(const struct outbox *box)
+{
+	return box->n_bytes >= OUTBOX_EAGER_BYTES &&
+	       channel_backlog(box->channel) == 0;
+}
+
 int outbox_push_pages(struct outbox *box, const struct iovec *bodies,
 		      int n_bodies, bool guest_memory, struct pmig_error *err)
 {
@@ -91,7 +97,7 @@ int outbox_push_pages(struct outbox *box, const struct iovec *bodies,
 	}
 	box->n_slots++;
 	box->sequence++;
-	return is_full(box) ? outbox_flush(box, err) : 0;
+	return is_full(box) || is_link_idle(box) ? outbox_flush(box, err) : 0;
 }
 
 /* A limit is a link that is full: waiting for it counts as being blocked. */

@@ -28,6 +28,8 @@ enum {
 	 * second-level cache from hashing when the kernel copies them.
 	 */
 	OUTBOX_BYTES = 512 << 10,
+	/* the same where nothing waits for the link, which would idle */
+	OUTBOX_EAGER_BYTES = 64 << 10,
 	/* contents that lie in no guest memory: a few blocks of them */
 	OUTBOX_ARENA_BYTES = 2 << 20,
 };

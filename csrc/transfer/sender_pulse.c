@@ -102,4 +102,7 @@ void sender_pulse(struct send_worker *worker)
 		climate_pulse(climate, now_ns, &sums, sender->n_active);
 	}
 	worker->encoder.climate = climate_of_worker(climate, sender->n_active);
+	worker->encoder.climate.queued_ns =
+		worker->encoder.climate.link_ns_per_byte *
+		channel_backlog(worker->box.channel);
 }

@@ -8,7 +8,8 @@
 enum {
 	LZ4 = 1,
 	ZSTD_FAST = 2,
-	ZSTD_1 = 4,
+	ZSTD_1 = 3,
+	ZSTD_2 = 4,
 	GIGABIT = 117 * 1000 * 1000,
 };
 
@@ -165,6 +166,75 @@ static void test_no_trials_in_vain(void)
 			 CHOICE_RAW);
 }
 
+/* What is best for many pages, with so many blocks of it queued. */
+static unsigned int mix(const struct choice *choice, double rate,
+			double queued_ns)
+{
+	struct choice_climate climate = climate_of(rate, 1);
+	unsigned int best = choice_pick(choice, &climate, PMIG_ENCODINGS_ALL);
+
+	climate.queued_ns = queued_ns;
+	return choice_mix(choice, &climate, PMIG_ENCODINGS_ALL, best);
+}
+
+/* zstd 1 takes 10 us a page, and its pages as long on a link of 86 MB/s. */
+static void learn_balanced(struct choice *choice)
+{
+	choice_init(choice);
+	choice_learn(choice, LZ4, 16, 16 * 6900.0, 16 * 4096 * 34 / 100);
+	choice_learn(choice, ZSTD_1, 64, 64 * 10100.0, 64 * 4096 * 21 / 100);
+	choice_learn(choice, ZSTD_2, 64, 64 * 12700.0, 64 * 4096 * 20 / 100);
+}
+
+static void test_a_link_about_to_run_dry_gets_less_work(void)
+{
+	const double fast = 100e6, block_ns = 64 * 10200.0;
+	struct choice choice;
+
+	learn_balanced(&choice);
+	CHECK_EQ(mix(&choice, fast, 2 * block_ns), ZSTD_1);
+	CHECK_EQ(mix(&choice, fast, 0.5 * block_ns), LZ4);
+	CHECK_EQ(mix(&choice, fast, 0), LZ4);
+}
+
+static void test_a_link_with_enough_gets_smaller_pages(void)
+{
+	const double slow = 75e6, block_ns = 64 * 12800.0;
+	struct choice choice;
+
+	learn_balanced(&choice);
+	CHECK_EQ(mix(&choice, slow, 2 * block_ns), ZSTD_1);
+	CHECK_EQ(mix(&choice, slow, 5 * block_ns), ZSTD_2);
+	/* the link is what limits: pages made sooner would not leave sooner */
+	CHECK_EQ(mix(&choice, slow, 0), ZSTD_1);
+}
+
+/* On a fast link nothing near sending it raw makes anything smaller. */
+static void test_a_fast_link_is_left_alone(void)
+{
+	struct choice choice;
+
+	learn_balanced(&choice);
+	CHECK_EQ(mix(&choice, 3e9, 0), CHOICE_RAW);
+	CHECK_EQ(mix(&choice, 3e9, 1e9), CHOICE_RAW);
+}
+
+/* Where lz4 is as slow as ever, there is no point in trying the others. */
+static void test_lz4_speaks_for_the_others(void)
+{
+	const struct choice_climate climate = climate_of(1.2e9, 1);
+	struct choice choice;
+
+	choice_init(&choice);
+	CHECK_EQ(choice_trial(&choice, &climate, PMIG_ENCODINGS_ALL), LZ4);
+	choice_learn(&choice, LZ4, 16, 16 * 7000.0, 16 * 1200);
+	CHECK_EQ(choice_trial(&choice, &climate, PMIG_ENCODINGS_ALL),
+		 CHOICE_RAW);
+	choice_learn(&choice, LZ4, 16, -16 * 25000.0, 16 * 1200);
+	CHECK(choice_trial(&choice, &climate, PMIG_ENCODINGS_ALL) !=
+	      CHOICE_RAW);
+}
+
 int main(void)
 {
 	return unit_run((struct unit_test[]){
@@ -173,5 +243,8 @@ int main(void)
 		UNIT(test_only_what_the_receiver_reads),
 		UNIT(test_random_pages), UNIT(test_learning_follows),
 		UNIT(test_trials_have_a_budget), UNIT(test_no_trials_in_vain),
-		UNIT_END});
+		UNIT(test_a_link_about_to_run_dry_gets_less_work),
+		UNIT(test_a_link_with_enough_gets_smaller_pages),
+		UNIT(test_a_fast_link_is_left_alone),
+		UNIT(test_lz4_speaks_for_the_others), UNIT_END});
 }
