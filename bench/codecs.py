@@ -56,7 +56,7 @@ def small_steps() -> list[Figures]:
             "hash": partial(lib.bench_hash, pages.at, stride, n),
             "sample": partial(lib.bench_sample, pages.at, stride, n, None),
         }
-        for i, name in enumerate(kernels()):
+        for name, i in kernels().items():
             steps[f"prints {name}"] = partial(lib.bench_prints, i, pages.at, stride, n)
         for lines, mask in LINES.items():
             for step in ("encode", "apply"):
@@ -142,7 +142,7 @@ def measure() -> Figures:
     """All of it, compression first."""
     results: Figures = {"schema": "pymigrate.codecs/1", "facts": facts()}
     results["facts"]["command"] = " ".join(["python", "-m", "bench.codecs", *sys.argv[1:]])
-    results["facts"]["kernels"] = kernels()
+    results["facts"]["kernels"] = list(kernels())
     parts: dict[str, Callable[[], list[Figures]]] = {
         "compression": lambda: [one for content in CONTENTS for one in compression(content)],
         "steps": small_steps,

@@ -65,10 +65,10 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def kernels() -> list[str]:
-    """What makes fingerprints on this processor, best first; the index counts."""
+def kernels() -> dict[str, int]:
+    """What makes fingerprints on this processor, best first, and its number."""
     found = [library().bench_kernel(i) for i in range(3)]
-    return [name.decode() for name in found if name]
+    return {name.decode(): i for i, name in enumerate(found) if name}
 
 
 class Pages:
