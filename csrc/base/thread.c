@@ -39,3 +39,19 @@ int pmig_cond_init(pthread_cond_t *cond)
 	pthread_condattr_destroy(&attr);
 	return -rc;
 }
+
+struct timespec pmig_deadline(int timeout_ms)
+{
+	struct timespec at;
+
+	clock_gettime(CLOCK_MONOTONIC, &at);
+	if (timeout_ms <= 0)
+		return at;
+	at.tv_sec += timeout_ms / 1000;
+	at.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+	if (at.tv_nsec >= 1000000000) {
+		at.tv_sec++;
+		at.tv_nsec -= 1000000000;
+	}
+	return at;
+}

@@ -17,4 +17,7 @@ int pmig_thread_start(pthread_t *thread, const char *role, unsigned int index,
 /* A condition variable whose timed waits use the monotonic clock. */
 int pmig_cond_init(pthread_cond_t *cond);
 
+/* When a timed wait that begins now ends; for what is not 0 or more, now. */
+struct timespec pmig_deadline(int timeout_ms);
+
 #endif

@@ -32,6 +32,8 @@
  *		some. NULL where sending is complete at once.
  * @settled:	all are. NULL likewise.
  * @backlog:	bytes still waiting to be sent. NULL: there never are any
+ * @in_flight:	bytes that the peer has not acknowledged, and the shortest
+ *		round trip that was seen, ns. NULL: nothing ever is
  * @flush:	make what was written durable; 0 or -errno. May be NULL.
  * @free:	release what the kind owns. May be NULL.
  */
@@ -52,6 +54,8 @@ struct channel_ops {
 	bool (*settle)(struct pmig_channel *channel);
 	bool (*settled)(const struct pmig_channel *channel);
 	uint32_t (*backlog)(struct pmig_channel *channel);
+	uint32_t (*in_flight)(struct pmig_channel *channel,
+			      uint64_t *round_trip_ns);
 	int (*flush)(struct pmig_channel *channel);
 	void (*free)(struct pmig_channel *channel);
 };
@@ -157,6 +161,19 @@ static inline void channel_blocked(struct pmig_channel *channel, uint64_t ns)
 static inline uint32_t channel_backlog(struct pmig_channel *channel)
 {
 	return channel->ops->backlog ? channel->ops->backlog(channel) : 0;
+}
+
+/*
+ * Bytes that were written and that the peer has not acknowledged;
+ * *round_trip_ns is the shortest round trip seen, 0 where it is not known.
+ */
+static inline uint32_t channel_in_flight(struct pmig_channel *channel,
+					 uint64_t *round_trip_ns)
+{
+	*round_trip_ns = 0;
+	return channel->ops->in_flight
+		       ? channel->ops->in_flight(channel, round_trip_ns)
+		       : 0;
 }
 
 int channel_flush(struct pmig_channel *channel, struct pmig_error *err);

@@ -132,6 +132,15 @@ static uint32_t socket_backlog(struct pmig_channel *channel)
 	return socket_queue_bytes(&socket->queue, channel->fd);
 }
 
+static uint32_t socket_in_flight(struct pmig_channel *channel,
+				 uint64_t *round_trip_ns)
+{
+	struct socket_channel *socket = (void *)channel;
+
+	return socket_queue_in_flight(&socket->queue, channel->fd,
+				      round_trip_ns);
+}
+
 static void socket_free(struct pmig_channel *channel)
 {
 	splice_fini(&((struct socket_channel *)channel)->splice);
@@ -147,6 +156,7 @@ static const struct channel_ops socket_ops = {
 	.settle = socket_settle,
 	.settled = socket_settled,
 	.backlog = socket_backlog,
+	.in_flight = socket_in_flight,
 	.free = socket_free,
 };
 

@@ -12,26 +12,45 @@ enum {
 	ASK_EVERY = 16,
 };
 
-static uint64_t path_bytes(int fd)
+static void look_at_path(struct socket_queue *queue, int fd)
 {
 	struct tcp_info info = {0};
 	socklen_t size = sizeof(info);
 
+	if (queue->n_asked++ % ASK_EVERY)
+		return;
 	/* a unix socket has no path to speak of */
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size))
-		return 0;
-	return info.tcpi_delivery_rate * info.tcpi_min_rtt / 1000000;
+		return;
+	queue->round_trip_ns = 1000ull * info.tcpi_min_rtt;
+	queue->path_bytes =
+		info.tcpi_delivery_rate * info.tcpi_min_rtt / 1000000;
+}
+
+/* Of a unix socket those that the peer has not read. */
+static uint32_t unacknowledged(int fd)
+{
+	int bytes = 0;
+
+	return ioctl(fd, SIOCOUTQ, &bytes) || bytes < 0 ? 0 : (uint32_t)bytes;
 }
 
 uint32_t socket_queue_bytes(struct socket_queue *queue, int fd)
 {
-	int bytes = 0;
+	uint32_t bytes = unacknowledged(fd);
 
-	if (ioctl(fd, SIOCOUTQ, &bytes) || bytes <= 0)
+	if (!bytes)
 		return 0;
-	if (queue->n_asked++ % ASK_EVERY == 0)
-		queue->path_bytes = path_bytes(fd);
-	return (uint64_t)bytes > queue->path_bytes
-		       ? (uint32_t)((uint64_t)bytes - queue->path_bytes)
+	look_at_path(queue, fd);
+	return bytes > queue->path_bytes
+		       ? bytes - (uint32_t)queue->path_bytes
 		       : 0;
+}
+
+uint32_t socket_queue_in_flight(struct socket_queue *queue, int fd,
+				uint64_t *round_trip_ns)
+{
+	look_at_path(queue, fd);
+	*round_trip_ns = queue->round_trip_ns;
+	return unacknowledged(fd);
 }

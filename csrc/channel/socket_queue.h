@@ -16,14 +16,20 @@
 /**
  * struct socket_queue - what is known of the path
  * @path_bytes:	that it holds
+ * @round_trip_ns: the shortest that was seen
  * @n_asked:	since the kernel was asked for that
  */
 struct socket_queue {
 	uint64_t path_bytes;
+	uint64_t round_trip_ns;
 	unsigned int n_asked;
 };
 
 /* Bytes that wait; 0 where the kernel does not tell. */
 uint32_t socket_queue_bytes(struct socket_queue *queue, int fd);
+
+/* Bytes that are not acknowledged, and the shortest round trip. */
+uint32_t socket_queue_in_flight(struct socket_queue *queue, int fd,
+				uint64_t *round_trip_ns);
 
 #endif
