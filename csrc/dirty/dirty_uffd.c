@@ -2,11 +2,8 @@
 #include "dirty/dirty_uffd.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/userfaultfd.h>
-#include <string.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -18,34 +15,10 @@ int uffd_not_here(struct pmig_error *err)
 	return -ENOTSUP;
 }
 
-/*
- * Linux 6.1 has both ways. The device asks for permission to open it only;
- * the system call for CAP_SYS_PTRACE or vm.unprivileged_userfaultfd.
- */
-static int open_new(struct pmig_error *err)
-{
-	int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-	long fd = -1;
-
-	if (device >= 0) {
-		fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
-		close(device);
-	}
-	if (fd < 0)
-		fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	if (fd >= 0)
-		return (int)fd;
-	pmig_fail_errno(err, "cannot open a userfaultfd (it takes access to "
-			     "/dev/userfaultfd or CAP_SYS_PTRACE)");
-	return uffd_not_here(err);
-}
-
 /* A refused UFFDIO_API changes nothing and may be repeated with less. */
 static bool agree(struct uffd *uffd, uint64_t features)
 {
-	struct uffdio_api api = {.api = UFFD_API, .features = features};
-
-	if (ioctl(uffd->fd, UFFDIO_API, &api))
+	if (!uffd_agree(uffd->fd, features))
 		return false;
 	uffd->features = features;
 	return true;
@@ -86,7 +59,7 @@ int uffd_open(struct uffd *uffd, const struct pmig_dirty *dirty,
 		.memory = dirty->memory,
 	};
 	if (uffd->is_owned) {
-		uffd->fd = open_new(err);
+		uffd->fd = uffd_new(err);
 		if (uffd->fd < 0)
 			return uffd->fd;
 	}
@@ -115,16 +88,17 @@ static int unregister_regions(const struct uffd *uffd, uint32_t n,
 	for (uint32_t i = 0; i < n; i++) {
 		const struct pmig_region *region =
 			&uffd->memory->maps[i].region;
-		struct uffdio_range range = {
-			.start = (uint64_t)(uintptr_t)region->hva,
-			.len = region->size_bytes,
-		};
+		int failure = uffd_unregister_range(
+			uffd->fd, (uint64_t)(uintptr_t)region->hva,
+			region->size_bytes);
 
-		if (ioctl(uffd->fd, UFFDIO_UNREGISTER, &range) && !rc)
-			rc = pmig_fail_errno(err,
-					     "region %s: cannot unregister "
-					     "from userfaultfd",
-					     region->name);
+		if (!failure || rc)
+			continue;
+		errno = -failure;
+		rc = pmig_fail_errno(err,
+				     "region %s: cannot unregister from "
+				     "userfaultfd",
+				     region->name);
 	}
 	return rc;
 }
@@ -134,15 +108,13 @@ int uffd_register(const struct uffd *uffd, struct pmig_error *err)
 	for (uint32_t i = 0; i < uffd->memory->n_maps; i++) {
 		const struct pmig_region *region =
 			&uffd->memory->maps[i].region;
-		struct uffdio_register arg = {
-			.range = {(uint64_t)(uintptr_t)region->hva,
-				  region->size_bytes},
-			.mode = UFFDIO_REGISTER_MODE_WP,
-		};
-		int rc;
+		int rc = uffd_register_range(
+			uffd->fd, (uint64_t)(uintptr_t)region->hva,
+			region->size_bytes, UFFDIO_REGISTER_MODE_WP);
 
-		if (!ioctl(uffd->fd, UFFDIO_REGISTER, &arg))
+		if (!rc)
 			continue;
+		errno = -rc;
 		rc = pmig_fail_errno(err,
 				     "region %s: cannot register for "
 				     "write-protection",

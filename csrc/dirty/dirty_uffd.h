@@ -6,6 +6,7 @@
 #define PMIG_DIRTY_DIRTY_UFFD_H
 
 #include "dirty/dirty.h"
+#include "uffd/uffd.h"
 
 /**
  * struct uffd - a userfaultfd that write-protects all of memory
@@ -19,12 +20,6 @@ struct uffd {
 	bool is_owned;
 	uint64_t features;
 	const struct pmig_memory *memory;
-};
-
-/* Not in the headers of Linux before the version named. */
-enum {
-	PMIG_UFFD_WP_UNPOPULATED = 1 << 13, /* 6.4 */
-	PMIG_UFFD_WP_ASYNC = 1 << 15,	    /* 6.7 */
 };
 
 /**
