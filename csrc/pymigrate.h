@@ -77,7 +77,7 @@ enum {
 	PMIG_VERSION_MINOR = 1,
 	PMIG_VERSION_PATCH = 0,
 	PMIG_STREAM_VERSION_MAJOR = 1,
-	PMIG_STREAM_VERSION_MINOR = 1,
+	PMIG_STREAM_VERSION_MINOR = 2,
 };
 
 /* Version of the library at run time, "0.1.0". Static string; any thread. */
@@ -94,6 +94,7 @@ enum {
 	PMIG_MAX_CHANNELS = 64,
 	PMIG_MAX_REGIONS = 1024,
 	PMIG_MAX_BLOB_BYTES = 67108864,
+	PMIG_MAX_TOUCHED_PAGES = 262144,
 };
 
 /* ---- errors ----------------------------------------------------------- */
@@ -380,19 +381,25 @@ void pmig_channel_free(struct pmig_channel *channel);
 /* ---- the stream's vocabulary ------------------------------------------ */
 
 enum pmig_frame_type {
-	PMIG_FRAME_STREAM = 1,	  /* opens a channel */
-	PMIG_FRAME_CONFIG = 2,	  /* blob: what the machine is */
-	PMIG_FRAME_EPOCH = 3,	  /* an epoch begins */
-	PMIG_FRAME_PAGES = 4,	  /* pages of one block */
-	PMIG_FRAME_STATE = 5,	  /* blob: vCPU and device state */
-	PMIG_FRAME_EPOCH_END = 6, /* counts and digest of the epoch */
-	PMIG_FRAME_END = 7,	  /* orderly end of the channel */
-	PMIG_FRAME_RANGES = 8,	  /* hint: memory that will follow */
+	PMIG_FRAME_STREAM = 1,	    /* opens a channel */
+	PMIG_FRAME_CONFIG = 2,	    /* blob: what the machine is */
+	PMIG_FRAME_EPOCH = 3,	    /* an epoch begins */
+	PMIG_FRAME_PAGES = 4,	    /* pages of one block */
+	PMIG_FRAME_STATE = 5,	    /* blob: vCPU and device state */
+	PMIG_FRAME_EPOCH_END = 6,   /* counts and digest of the epoch */
+	PMIG_FRAME_END = 7,	    /* orderly end of the channel */
+	PMIG_FRAME_RANGES = 8,	    /* hint: memory that will follow */
+	PMIG_FRAME_OUTSTANDING = 9, /* pages that will come late */
+	PMIG_FRAME_REQUEST = 10,    /* receiver to sender: send these now */
+	PMIG_FRAME_SERVED = 11,	    /* how long a request waited */
+	PMIG_FRAME_ARRIVED = 12,    /* receiver to sender: nothing is missing */
 };
 
 enum pmig_epoch_kind {
 	PMIG_EPOCH_FUZZY = 1,  /* gathered while the guest ran */
 	PMIG_EPOCH_SEALED = 2, /* coherent: the machine at one instant */
+	/* pages that the sealed epoch before it left outstanding (post-copy) */
+	PMIG_EPOCH_LATE = 3,
 };
 
 /* How the contents of a page travel; docs/stream-format.md, PAGES. */
@@ -458,6 +465,11 @@ enum pmig_sender_flags {
 	 * already has are not used, because it could not ask again.
 	 */
 	PMIG_SENDER_ONE_WAY = 1,
+	/*
+	 * Pages may be sent late (post-copy): the last channel is urgent, and
+	 * both ways: it carries requests, and pages that were asked for.
+	 */
+	PMIG_SENDER_LATE = 2,
 };
 
 struct pmig_sender_config {
@@ -501,6 +513,7 @@ struct pmig_round {
 	uint64_t blocked_ns;	   /* waiting for channels, all workers */
 	uint64_t delta_memory_bytes; /* fingerprints held */
 	uint64_t held_pages;	     /* left pending by pmig_sender_hold() */
+	uint64_t outstanding_pages;  /* named by pmig_sender_defer() */
 };
 
 /* Live figures of a running round; read at any time. */
@@ -571,6 +584,47 @@ void pmig_sender_hold(struct pmig_sender *sender, bool hold);
 int pmig_sender_tune(struct pmig_sender *sender,
 		     const struct pmig_tuning *tuning, struct pmig_error *err);
 
+/*
+ * Harvest, then name every pending page as outstanding instead of sending it,
+ * in an epoch of that kind: first PMIG_EPOCH_FUZZY while the guest runs, so
+ * that the destination can prepare, then PMIG_EPOCH_SEALED with the guest
+ * paused, for what was written since. The pages count as taken. The sender
+ * was made with PMIG_SENDER_LATE.
+ */
+int pmig_sender_defer(struct pmig_sender *sender, enum pmig_epoch_kind kind,
+		      struct pmig_round *round, struct pmig_error *err);
+
+/*
+ * After channels broke: pages of n_blocks blocks from first_block on that the
+ * destination misses (pmig_faults_missing()), to be sent by this new sender.
+ * Before pmig_sender_late().
+ */
+int pmig_sender_owe(struct pmig_sender *sender, uint64_t first_block,
+		    uint64_t n_blocks, const uint64_t *bitmap,
+		    struct pmig_error *err);
+
+/* What a late epoch did besides what is in struct pmig_round. */
+struct pmig_late {
+	uint32_t struct_size;
+	uint32_t reserved;
+	uint64_t requests;	  /* that came */
+	uint64_t answered_pages;  /* sent because they were asked for */
+	uint64_t neighbour_pages; /* sent with them */
+	uint64_t refused_pages;	  /* asked for again: a delta did not fit */
+};
+
+/*
+ * Send the outstanding pages, those that are asked for first, until the
+ * destination says that none is missing. Blocks until then, or until a
+ * channel breaks; the guest must not run here any more. *round and *late are
+ * filled in in either case.
+ */
+int pmig_sender_late(struct pmig_sender *sender, struct pmig_round *round,
+		     struct pmig_late *late, struct pmig_error *err);
+
+/* Outstanding pages that were not sent yet. Any thread. */
+uint64_t pmig_sender_owed_pages(const struct pmig_sender *sender);
+
 /* Write the end frame on every channel. */
 int pmig_sender_end(struct pmig_sender *sender, struct pmig_error *err);
 
@@ -583,6 +637,158 @@ void pmig_sender_progress(const struct pmig_sender *sender,
 
 /* Stops and joins the threads. */
 void pmig_sender_free(struct pmig_sender *sender);
+
+/* ---- late pages ------------------------------------------------------- */
+
+/*
+ * Post-copy: a guest that runs at the destination while pages are missing.
+ * Whoever touches one waits until it has come.
+ *
+ *	pmig_faults_new()	before the receiver, which is given it
+ *	  ... the stream names pages as outstanding ...
+ *	pmig_faults_start()	once the sealed epoch is complete; from then
+ *				on the guest may run
+ *	pmig_faults_wait()	until nothing is missing
+ *
+ * When the channels break, free the receiver, make another one on new
+ * channels, and have the source send what pmig_faults_missing() names. The
+ * faults stay; who waits goes on waiting.
+ */
+struct pmig_faults;
+
+enum pmig_faults_flags {
+	/* behave as a kernel that cannot map pages of files (for tests) */
+	PMIG_FAULTS_NO_MINOR = 1,
+};
+
+struct pmig_faults_config {
+	uint32_t struct_size;
+	uint32_t flags;	     /* enum pmig_faults_flags */
+	uint32_t n_handlers; /* threads, at most 8; 0: by the processors */
+	/*
+	 * Of another process whose memory it is, UFFDIO_API called and memory
+	 * registered by that process; -1: it is memory of this one.
+	 */
+	int32_t uffd;
+	/* with uffd: where each region begins in that process; else NULL */
+	const uint64_t *bases;
+};
+
+/*
+ * Prepare for late pages of memory, which must outlive it. Memory that is
+ * shared is mapped once more. Errors: -ENOTSUP with the missing feature and
+ * the kernel that brought it; -ENOMEM.
+ */
+int pmig_faults_new(const struct pmig_memory *memory,
+		    const struct pmig_faults_config *config,
+		    struct pmig_faults **faults, struct pmig_error *err);
+
+/* Begin to handle faults. Whoever touches memory may wait from now on. */
+int pmig_faults_start(struct pmig_faults *faults, struct pmig_error *err);
+
+/* Pages that are not here yet; one bit each, as in a bitmap. Any thread. */
+uint64_t pmig_faults_missing_pages(struct pmig_faults *faults);
+int pmig_faults_missing(struct pmig_faults *faults, uint64_t first_block,
+			uint64_t n_blocks, uint64_t *bitmap,
+			struct pmig_error *err);
+
+/*
+ * Name pages as outstanding without a stream, before the start: memory that
+ * will come from a file, say. bitmap as above. What the pages hold is given
+ * up; where memory is another process's they have to be untouched.
+ */
+int pmig_faults_expect(struct pmig_faults *faults, uint64_t first_block,
+		       uint64_t n_blocks, const uint64_t *bitmap,
+		       struct pmig_error *err);
+
+/*
+ * Send requests on this channel, which leads against the last channel of a
+ * sender, and repeat those that were not answered; NULL: to nobody. The
+ * channel is borrowed until the next call. Any thread.
+ */
+void pmig_faults_attach(struct pmig_faults *faults,
+			struct pmig_channel *channel);
+
+/*
+ * Wait until nothing is missing, up to timeout_ms (-1: no limit). Errors:
+ * -ETIMEDOUT; -ESRCH and others when faults can be handled no longer. Memory
+ * is as any other when it returns 0. Any thread.
+ */
+int pmig_faults_wait(struct pmig_faults *faults, int timeout_ms,
+		     struct pmig_error *err);
+
+/* How long something took: quantiles right to 3 %, of count times. */
+struct pmig_latency {
+	uint64_t count;
+	uint64_t p50_ns;
+	uint64_t p90_ns;
+	uint64_t p99_ns;
+	uint64_t max_ns;
+	uint64_t sum_ns;
+};
+
+struct pmig_faults_report {
+	uint32_t struct_size;
+	uint32_t n_threads; /* that waited */
+	/* from reading a fault until its page was placed */
+	struct pmig_latency remote; /* the source had the page */
+	struct pmig_latency local;  /* it was here, or a hole */
+	/* parts of those remote ones that were answered when asked for: */
+	struct pmig_latency queueing;  /* at this side and at the source */
+	struct pmig_latency network;   /* there and back */
+	struct pmig_latency placement; /* decoded, checked, placed */
+	uint64_t pushed_faults;	       /* remote, and came before the answer */
+	uint64_t stalled_ns;	       /* of all threads together */
+	uint64_t longest_stalled_ns;   /* of the one that waited most */
+	uint64_t missing_pages;
+	uint64_t waiting_faults;
+	uint64_t touched_pages; /* see pmig_faults_touched() */
+	uint64_t last_page_ns;	/* since the start; 0: it has not come */
+	uint32_t n_samples;
+	uint32_t reserved;
+	/*
+	 * Of pages that came with an answer and were not asked for, some are
+	 * watched: how many, and how many of those the guest used.
+	 */
+	uint64_t probes;
+	uint64_t probes_used;
+};
+
+/* Any thread. */
+void pmig_faults_report(struct pmig_faults *faults,
+			struct pmig_faults_report *report);
+
+/* A fault: when it was read, since the start, and how long it took. */
+struct pmig_fault_sample {
+	uint64_t at_ns;
+	uint64_t latency_ns;
+};
+
+/* Remote faults over time, evenly thinned out. How many; any thread. */
+uint32_t pmig_faults_samples(struct pmig_faults *faults,
+			     struct pmig_fault_sample *samples,
+			     uint32_t capacity);
+
+/*
+ * Pages in the order in which they were first asked for, as block x
+ * PMIG_BLOCK_PAGES + page: the working set. How many; any thread.
+ */
+uint64_t pmig_faults_touched(struct pmig_faults *faults, uint64_t *pages,
+			     uint64_t capacity);
+
+/*
+ * The guest has not run here and never will: whoever waits for a page, to load
+ * the state, say, goes on and finds zeros. Free the faults and discard memory
+ * next. Any thread, once.
+ */
+void pmig_faults_abandon(struct pmig_faults *faults);
+
+/*
+ * Free the receiver before. The guest must not run while anything is missing:
+ * pages that are missing are made inaccessible, not zero, unless they were
+ * abandoned.
+ */
+void pmig_faults_free(struct pmig_faults *faults);
 
 /* ---- receiver --------------------------------------------------------- */
 
@@ -604,6 +810,11 @@ struct pmig_receiver_config {
 	uint32_t n_cpus;
 	/* processors for the reader threads, or NULL: wherever they may run */
 	const uint32_t *cpus;
+	/*
+	 * For late pages; must outlive the receiver. NULL: a stream that has
+	 * any is refused. The last channel is then the urgent one.
+	 */
+	struct pmig_faults *faults;
 };
 
 enum pmig_event_kind {
@@ -647,7 +858,8 @@ struct pmig_event {
 /*
  * Make a receiver that writes into memory and start one thread for each
  * channel. Memory is discarded first (PMIG_RECEIVER_FRESH: is not): pages
- * that the stream never mentions read as zero.
+ * that the stream never mentions read as zero. Where faults are handled
+ * already, memory is left as it is.
  */
 int pmig_receiver_new(const struct pmig_memory *memory,
 		      const struct pmig_receiver_config *config,

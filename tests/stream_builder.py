@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import zstandard
 from stream_frame import (
     BLOCK,
     CONFIG,
@@ -20,11 +21,14 @@ from stream_frame import (
     EPOCH,
     EPOCH_END,
     FUZZY,
+    LATE,
     M64,
+    OUTSTANDING,
     PAGE,
     PAGES,
     RANGES,
     SEALED,
+    SERVED,
     SESSION,
     STATE,
     STREAM,
@@ -53,7 +57,7 @@ class Region:
 def stream(
     regions: Sequence[Region] = (Region(),),
     *,
-    version: tuple[int, int] = (1, 1),
+    version: tuple[int, int] = (1, 2),
     channel: tuple[int, int] = (0, 1),
     session: bytes = SESSION,
     page: int = PAGE,
@@ -145,6 +149,31 @@ def epoch_end(
     return Frame(EPOCH_END, struct.pack("<QIIQQQ", number, kind, reserved, frames, count, digest))
 
 
+def outstanding(
+    number: int,
+    masks: Sequence[int],
+    *,
+    region: int = 0,
+    offset: int = 0,
+    squeeze: bool = False,
+    encoding: int | None = None,
+    count: int | None = None,
+    bitmap_hash: int | None = None,
+) -> Frame:
+    """Pages of blocks that follow each other from offset on, a mask for each."""
+    bitmap = b"".join(struct.pack("<Q", mask) for mask in masks)
+    body = zstandard.ZstdCompressor().compress(bitmap) if squeeze else bitmap
+    encoding = (5 if squeeze else 0) if encoding is None else encoding
+    count = len(masks) if count is None else count
+    bitmap_hash = xxh3(bitmap) if bitmap_hash is None else bitmap_hash
+    head = struct.pack("<QQIIQQ", number, offset, region, encoding, count, bitmap_hash)
+    return Frame(OUTSTANDING, head, body)
+
+
+def served(waited_ns: int) -> Frame:
+    return Frame(SERVED, struct.pack("<Q", waited_ns), flags=1)
+
+
 def end(count: int) -> Frame:
     return Frame(END, struct.pack("<Q", count))
 
@@ -204,6 +233,11 @@ class Writer:
         self._n_frames += 1
         self._n_pages += len(contents)
         return self.add(stored_pages(self._number, contents, region=region, offset=offset))
+
+    def outstanding(self, masks: Sequence[int], **lies: Any) -> Writer:
+        frame = outstanding(self._number, masks, **lies)
+        self._digest += struct.unpack_from("<Q", frame.head, 32)[0]
+        return self.add(frame)
 
     def finish(self) -> Writer:
         digest, self._digest = self._digest & M64, 0

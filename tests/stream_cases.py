@@ -181,7 +181,7 @@ def epoch_cases() -> dict[str, Case]:
         "epoch 0": Case(patched(AT_EPOCH, 0, u64(0)), "expected epoch 1"),
         "epoch skipped": Case(patched(AT_SEALED, 0, u64(3)), "expected epoch 2"),
         "epoch repeated": Case(patched(AT_SEALED, 0, u64(1)), "expected epoch 2"),
-        "epoch kind": Case(patched(AT_EPOCH, 8, u32(3)), "unknown kind"),
+        "epoch kind": Case(patched(AT_EPOCH, 8, u32(4)), "unknown kind"),
         "epoch reserved": Case(patched(AT_EPOCH, 12, u32(1)), "reserved"),
         "end of another epoch": Case(patched(AT_EPOCH_END, 0, u64(2)), "epoch 2, it is 1"),
         "end of another kind": Case(patched(AT_EPOCH_END, 8, u32(2)), "kind 2, it is 1"),

@@ -2,19 +2,23 @@
 """The two decoders of the stream: the inspector in Python, the receiver in C.
 
 Both get the same bytes and the same machine of two regions, and tell what
-memory is afterwards, or why they refuse.
+memory is afterwards, or why they refuse. The receiver is tried on memory of
+its own and on that of files, where pages that come late take another way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import mmap
+import os
+import struct
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from stream_builder import BLOCK, PAGE, Region
+from stream_builder import BLOCK, EPOCH, LATE, PAGE, SEALED, Region
 
 from pymigrate import _engine as engine
 from pymigrate.errors import EngineError
@@ -86,33 +90,92 @@ def by_inspector(data: bytes) -> Decoded | str:
     )
 
 
-def by_receiver(*channels: bytes) -> Decoded | str:
+@dataclass(frozen=True)
+class Backing:
+    """What memory is of.
+
+    :ivar of_files: each region is one, and shared.
+    :ivar map_files: the kernel can place their pages by mapping them.
+    """
+
+    of_files: bool = False
+    map_files: bool = True
+
+    def region(self, stack: contextlib.ExitStack, region: Region) -> tuple[mmap.mmap, Any]:
+        """A mapping, and what the engine knows of it."""
+        name, fd, flags = region.name.decode(), -1, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        if self.of_files:
+            fd, flags = os.memfd_create(name), mmap.MAP_SHARED
+            stack.callback(os.close, fd)
+            os.ftruncate(fd, region.size)
+        area = mmap.mmap(fd, region.size, flags=flags)
+        shared = self.of_files
+        return area, engine.Region.of_buffer(area, region.gpa, fd=fd, shared=shared, name=name)
+
+
+ANONYMOUS = Backing()
+FILES = Backing(of_files=True)
+COPIED_FILES = Backing(of_files=True, map_files=False)
+
+
+def by_receiver(*channels: bytes, backing: Backing = ANONYMOUS) -> Decoded | str:
     """The same by the C receiver, with what its users check on top."""
-    maps = [mmap.mmap(-1, region.size) for region in REGIONS]
-    regions = [
-        engine.Region.of_buffer(area, region.gpa, name=region.name.decode())
-        for area, region in zip(maps, REGIONS, strict=True)
-    ]
-    ends = [engine.Channel.memory(data) for data in channels]
-    try:
-        with (
-            engine.Memory(regions) as memory,
-            engine.Receiver(memory, ends, fresh=True) as receiver,
-        ):
-            epochs = drain(receiver)
-    except (EngineError, ValueError) as error:
-        return str(error) or "refused"
-    finally:
-        for end in ends:
-            end.close()
-    return Decoded(
-        tuple(bytes(area) for area in maps),
-        tuple(epoch.stale_pages for epoch in epochs),
-        tuple(epoch.suspect_pages for epoch in epochs),
-    )
+    with contextlib.ExitStack() as stack:
+        maps, regions = zip(*(backing.region(stack, region) for region in REGIONS), strict=True)
+        ends = [stack.enter_context(engine.Channel.memory(data)) for data in channels]
+        try:
+            with (
+                engine.Memory(regions) as memory,
+                engine.Faults(memory, map_files=backing.map_files) as faults,
+                engine.Receiver(memory, ends, fresh=True, faults=faults) as receiver,
+            ):
+                epochs = drain(receiver, Departure(faults, sealed_before_late(channels[0])))
+        except (EngineError, ValueError) as error:
+            return str(error) or "refused"
+        return Decoded(
+            tuple(bytes(area) for area in maps),
+            tuple(epoch.stale_pages for epoch in epochs),
+            tuple(epoch.suspect_pages for epoch in epochs),
+        )
 
 
-def drain(receiver: engine.Receiver) -> list[engine.EpochEvent]:
+def sealed_before_late(data: bytes) -> int:
+    """How many sealed epochs a stream has before its late one; 0: it has none.
+
+    Looks no further than frames follow each other.
+    """
+    at, sealed = 0, 0
+    while at + 40 <= len(data):
+        kind = data[at + 16]
+        head, body = struct.unpack_from("<II", data, at + 20)
+        if kind == EPOCH and at + 52 <= len(data):
+            (epoch,) = struct.unpack_from("<I", data, at + 48)
+            if epoch == LATE:
+                return sealed
+            sealed += epoch == SEALED
+        at += 40 + head + body
+    return 0
+
+
+@dataclass
+class Departure:
+    """Starts the faults of a machine when its last sealed epoch is here."""
+
+    faults: engine.Faults
+    sealed: int
+
+    def note(self, epoch: engine.EpochEvent) -> None:
+        if epoch.kind is engine.EpochKind.SEALED:
+            self.sealed -= 1
+            if self.sealed == 0:
+                self.faults.start()
+
+    def check_arrived(self) -> None:
+        if missing := self.faults.missing_pages():
+            raise ValueError(f"{missing} pages are missing")
+
+
+def drain(receiver: engine.Receiver, departure: Departure) -> list[engine.EpochEvent]:
     """The epochs of a whole stream; as strict as one who cannot ask again."""
     epochs: list[engine.EpochEvent] = []
     while True:
@@ -123,11 +186,13 @@ def drain(receiver: engine.Receiver) -> list[engine.EpochEvent]:
             if epochs:
                 check_stale(receiver, epochs[-1])
             check_complete(epochs)
+            departure.check_arrived()
             return epochs
         if isinstance(event, engine.BlobEvent):
             check_blob(event)
         if isinstance(event, engine.EpochEvent):
             epochs.append(event)
+            departure.note(event)
 
 
 def check_stale(receiver: engine.Receiver, last: engine.EpochEvent) -> None:
@@ -160,7 +225,12 @@ def check_blob(event: engine.BlobEvent) -> None:
 
 def agree(data: bytes) -> bool:
     """Both accept with the same memory, or both refuse; returns which."""
-    inspector, receiver = by_inspector(data), by_receiver(data)
+    inspector = by_inspector(data)
+    backings = [ANONYMOUS, FILES, COPIED_FILES] if sealed_before_late(data) else [ANONYMOUS]
+    return all([agree_on(inspector, by_receiver(data, backing=way)) for way in backings])
+
+
+def agree_on(inspector: Decoded | str, receiver: Decoded | str) -> bool:
     if isinstance(inspector, str) or isinstance(receiver, str):
         assert isinstance(inspector, str) and isinstance(receiver, str), (
             f"inspector: {inspector if isinstance(inspector, str) else 'accepts'}; "

@@ -8,11 +8,15 @@ gives it: by itself, by what it was, or by another page of the epoch.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import stream_pages as sp
 from stream_builder import (
     BLOCK,
     FUZZY,
+    LATE,
     PAGE,
     SEALED,
     Frame,
@@ -22,6 +26,7 @@ from stream_builder import (
     end,
     item,
     ranges,
+    served,
     state,
 )
 from stream_pages import Entry
@@ -46,20 +51,92 @@ class History:
         """Some blocks of the machine change in some pages."""
         self._described.clear()
         self.writer.begin(kind)
-        places = [
+        places = self._places()
+        for region, offset in self._chosen.sample(places, self._chosen.randint(0, blocks)):
+            n_pages = self._n_pages(region, offset)
+            count = self._chosen.choice([1, 2, 5, min(20, n_pages)])
+            self._block(region, offset, self._chosen.sample(range(n_pages), count))
+        self.writer.finish()
+
+    def _places(self) -> list[Place]:
+        """Region and offset of every block."""
+        return [
             (number, offset)
             for number, region in enumerate(self._regions)
             for offset in range(0, region.size, BLOCK)
         ]
-        for region, offset in self._chosen.sample(places, self._chosen.randint(0, blocks)):
-            self._block(region, offset)
+
+    def _n_pages(self, region: int, offset: int) -> int:
+        """How many a block has."""
+        return min(64, (self._regions[region].size - offset) // PAGE)
+
+    def leave(self) -> None:
+        """Name pages as outstanding, in two epochs; then they come late."""
+        missing: dict[Place, int] = {}
+        for kind in (FUZZY, SEALED):
+            self.writer.begin(kind)
+            for number, region in enumerate(self._regions):
+                self._name_outstanding(number, region, missing)
+            self.writer.finish()
+        self.writer.begin(LATE)
+        while missing:
+            self._late_block(missing)
         self.writer.finish()
 
-    def _block(self, region: int, offset: int) -> None:
-        first = offset // PAGE
-        n_pages = min(64, self._regions[region].size // PAGE - first)
-        count = self._chosen.choice([1, 2, 5, min(20, n_pages)])
-        pages = sorted(self._chosen.sample(range(n_pages), count))
+    def _name_outstanding(self, number: int, region: Region, missing: dict[Place, int]) -> None:
+        offsets = range(0, region.size, BLOCK)
+        masks = [
+            self._chosen.choice([0, 1, (1 << 64) - 1, self._chosen.getrandbits(64)])
+            & (1 << self._n_pages(number, offset)) - 1
+            for offset in offsets
+        ]
+        # A few words are no smaller for being compressed.
+        squeeze = len(masks) > 3 and len(set(masks)) == 1
+        self.writer.outstanding(masks, region=number, squeeze=squeeze)
+        for offset, mask in zip(offsets, masks, strict=True):
+            if mask:
+                missing[number, offset] = missing.get((number, offset), 0) | mask
+
+    def _late_block(self, missing: dict[Place, int]) -> None:
+        """Some pages of a block, and some that are here already, in vain."""
+        place = self._chosen.choice(sorted(missing))
+        here = [page for page in range(self._n_pages(*place)) if not missing[place] >> page & 1]
+        left = [page for page in range(64) if missing[place] >> page & 1]
+        count = self._chosen.choice([1, 2, 5, len(left)])
+        pages = self._chosen.sample(left, min(count, len(left)))
+        vain = self._chosen.sample(here, min(self._chosen.choice([0, 0, 0, 1, 5]), len(here)))
+        if vain and self._chosen.random() < 0.2:
+            pages = []
+        if self._chosen.random() < 0.2:
+            self.writer.add(served(self._chosen.getrandbits(40)))
+        if pages and self._chosen.random() < 0.2:
+            self._stale(place, pages[0])
+        with self._set_aside(place, vain):
+            self._block(*place, pages + vain)
+        missing[place] &= ~sum(1 << page for page in pages)
+        if not missing[place]:
+            del missing[place]
+
+    def _stale(self, place: Place, page: int) -> None:
+        """A page that rests on something else than what is here; it is sent again."""
+        entry = sp.unchanged(self.memory.get((place[0], place[1] // PAGE + page), ZEROS))
+        self.writer.block({page: replace(entry, hash=entry.hash ^ 1)}, *place)
+
+    @contextmanager
+    def _set_aside(self, place: Place, pages: list[int]) -> Iterator[None]:
+        """A frame has these pages, resting on zeros, and leaves them as they are."""
+        region, first = place[0], place[1] // PAGE
+        before = {(region, first + page): self.memory.pop((region, first + page), None)
+                  for page in pages}
+        self._described.clear()
+        yield
+        for spot, content in before.items():
+            self.memory.pop(spot, None)
+            if content is not None:
+                self.memory[spot] = content
+
+    def _block(self, region: int, offset: int, chosen: list[int]) -> None:
+        first, pages = offset // PAGE, sorted(chosen)
         zeros = {page for page in pages if self._chosen.random() < 0.2}
         for page in zeros:
             self.memory.pop((region, first + page), None)
@@ -127,7 +204,7 @@ class History:
 
 
 def random_history(regions: tuple[Region, ...], seed: int) -> History:
-    """A whole channel but for its END; its last epoch may be sealed."""
+    """A whole channel but for its END; its last epoch may be sealed, or late."""
     chosen = random.Random(seed)
     history = History(regions, chosen)
     if chosen.random() < 0.3:
@@ -138,6 +215,8 @@ def random_history(regions: tuple[Region, ...], seed: int) -> History:
         history.epoch(chosen.choice([FUZZY, FUZZY, SEALED]))
         if chosen.random() < 0.2:
             history.writer.add(state(item(b"x", chosen.randbytes(5))))
+    if chosen.random() < 0.4:
+        history.leave()
     return history
 
 

@@ -13,10 +13,12 @@ import lz4.block
 import stream_pages as sp
 import zstandard
 from stream_builder import (
+    BLOCK,
     END,
     EPOCH,
     EPOCH_END,
     M64,
+    OUTSTANDING,
     PAGE,
     PAGES,
     STATE,
@@ -74,6 +76,8 @@ def resum(frames: list[Frame]) -> list[Frame]:
             pages += HEAD.unpack_from(frame.head)[4].bit_count()
             with suppress(struct.error):
                 digest += digest_of(frame)
+        elif frame.type == OUTSTANDING and len(frame.head) >= 40:
+            digest += struct.unpack_from("<Q", frame.head, 32)[0]
         elif frame.type == STATE:
             digest += xxh3(frame.body)
         elif frame.type == EPOCH_END:
@@ -144,6 +148,36 @@ def swap_entries(entries: list[Entry], at: int, chosen: random.Random) -> None:
     entries[at], entries[other] = entries[other], entries[at]
 
 
+def plain_bitmap(frame: Frame) -> bytes:
+    """The bitmap of an OUTSTANDING frame, as far as it is in order."""
+    with suppress(zstandard.ZstdError):
+        return zstandard.ZstdDecompressor().decompress(frame.body, max_output_size=1 << 18)
+    return frame.body
+
+
+def lie_in_bitmap(frame: Frame, chosen: random.Random) -> Frame:
+    """Other pages are outstanding; or a field or the body is damaged."""
+    number, offset, region, encoding, count, digest = HEAD.unpack_from(frame.head)
+    bitmap, body = bytearray(plain_bitmap(frame)), frame.body
+    match chosen.randrange(7):
+        case 0 | 1 | 2 if bitmap:
+            at = chosen.randrange(len(bitmap))
+            bitmap[at] = chosen.choice([0, 1, 0xFF, bitmap[at] ^ 0x10])
+            body, encoding, digest = bytes(bitmap), 0, xxh3(bytes(bitmap))
+        case 3:
+            bitmap = bytearray(bytes(len(bitmap)))
+            body = zstandard.ZstdCompressor().compress(bytes(bitmap))
+            encoding, digest = 5, xxh3(bytes(bitmap))
+        case 4:
+            count = chosen.choice([0, 1, count - 1, count + 1, 1 << 15, 1 << 61, M64]) & M64
+        case 5:
+            offset, region = chosen.choice([(0, 1), (BLOCK, region), (PAGE, 0), (0, 2)])
+        case _:
+            encoding = chosen.choice([0, 1, 4, 5, 6])
+    head = HEAD.pack(number, offset, region, encoding, count, digest)
+    return replace(frame, head=head, body=body)
+
+
 Lie = Callable[[list[Entry], int, random.Random], None]
 LIES: tuple[Lie, ...] = (lie_in_body, lie_in_body, lie_in_entry, swap_entries)
 
@@ -151,6 +185,11 @@ LIES: tuple[Lie, ...] = (lie_in_body, lie_in_body, lie_in_entry, swap_entries)
 def mutate(frames: list[Frame], chosen: random.Random) -> list[Frame]:
     """One to three lies about pages, with everything else made to fit."""
     frames = list(frames)
+    named = [n for n, f in enumerate(frames) if f.type == OUTSTANDING]
+    if named and chosen.random() < 0.3:
+        at = chosen.choice(named)
+        frames[at] = lie_in_bitmap(frames[at], chosen)
+        return resum(frames)
     places = [n for n, f in enumerate(frames) if f.type == PAGES and len(f.head) > HEAD.size]
     for _ in range(chosen.choice([1, 1, 2, 3]) if places else 0):
         at = chosen.choice(places)

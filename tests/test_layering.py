@@ -23,10 +23,12 @@ BELOW = {
     "page": {"base"},
     "codec": {"base"},
     "state": {"base"},
-    "dirty": {"base", "memory"},
+    "uffd": {"base"},
+    "dirty": {"base", "memory", "uffd"},
     "stream": {"base", "memory", "page"},
     "channel": {"base"},
-    "transfer": {"base", "memory", "dirty", "page", "codec", "stream", "channel"},
+    "fault": {"base", "memory", "uffd", "stream", "channel"},
+    "transfer": {"base", "memory", "dirty", "page", "codec", "stream", "channel", "fault"},
     "kvm": {"base", "state"},
     "vmm": set(),
 }
@@ -34,7 +36,7 @@ BELOW = {
 # Who may reach outside, by the header that takes one there.
 OUTSIDE = {
     "linux/kvm.h": r"(dirty/kvm\w*|dirty/dirty_kvm\w*|kvm/\w+|vmm/\w+)\.[ch]",
-    "linux/userfaultfd.h": r"\w+/\w*uffd\w*\.[ch]",
+    "linux/userfaultfd.h": r"(uffd/uffd|dirty/dirty_uffd\w*|fault/register)\.[ch]",
     "sys/socket.h": r"channel/\w+\.[ch]",
     "netinet/*": r"channel/\w+\.[ch]",
     "lz4*": r"codec/\w+\.[ch]",

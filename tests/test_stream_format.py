@@ -12,6 +12,7 @@ import random
 
 import pytest
 import stream_builder as sb
+import stream_late
 from encoding_cases import good_cases
 from encoding_lies import bad_cases
 from hypothesis import HealthCheck, example, given, settings
@@ -23,8 +24,8 @@ from stream_history import History, frames_of, random_history
 from stream_mutations import mutate, resum
 
 SAMPLE = sb.encode(sb.sample())
-CASES = all_cases() | bad_cases()
-GOOD = good_cases()
+CASES = all_cases() | bad_cases() | stream_late.bad_cases()
+GOOD = good_cases() | stream_late.good_cases()
 
 
 def test_both_accept_the_sample() -> None:
@@ -82,7 +83,7 @@ items = st.lists(
     unique_by=lambda item: item[0],
 ).map(lambda entries: sb.state(*(sb.item(*entry) for entry in entries)))
 unknown = st.builds(
-    Frame, st.integers(9, 255), st.binary(max_size=40), st.binary(max_size=40), st.just(1)
+    Frame, st.integers(13, 255), st.binary(max_size=40), st.binary(max_size=40), st.just(1)
 )
 epochs = st.lists(
     st.tuples(st.sampled_from([sb.FUZZY, sb.SEALED]), blocks, st.one_of(st.none(), items, unknown)),

@@ -42,9 +42,8 @@ uint32_t socket_queue_bytes(struct socket_queue *queue, int fd)
 	if (!bytes)
 		return 0;
 	look_at_path(queue, fd);
-	return bytes > queue->path_bytes
-		       ? bytes - (uint32_t)queue->path_bytes
-		       : 0;
+	return bytes > queue->path_bytes ? bytes - (uint32_t)queue->path_bytes
+					 : 0;
 }
 
 uint32_t socket_queue_in_flight(struct socket_queue *queue, int fd,

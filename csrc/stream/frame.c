@@ -21,7 +21,9 @@ void frame_begin(struct frame *frame, enum pmig_frame_type type,
 	frame->header = (struct wire_header){
 		.magic = WIRE_MAGIC_BYTES,
 		.type = type,
-		.flags = type == PMIG_FRAME_RANGES ? WIRE_FLAG_SKIPPABLE : 0,
+		.flags = type == PMIG_FRAME_RANGES || type == PMIG_FRAME_SERVED
+				 ? WIRE_FLAG_SKIPPABLE
+				 : 0,
 		.head_bytes = head_bytes,
 		.body_bytes = body_bytes,
 		.sequence = sequence,
@@ -104,6 +106,10 @@ const char *frame_name(uint8_t type, char buffer[16])
 		[PMIG_FRAME_EPOCH_END] = "EPOCH_END",
 		[PMIG_FRAME_END] = "END",
 		[PMIG_FRAME_RANGES] = "RANGES",
+		[PMIG_FRAME_OUTSTANDING] = "OUTSTANDING",
+		[PMIG_FRAME_REQUEST] = "REQUEST",
+		[PMIG_FRAME_SERVED] = "SERVED",
+		[PMIG_FRAME_ARRIVED] = "ARRIVED",
 	};
 
 	if (type < sizeof(names) / sizeof(names[0]) && names[type])

@@ -65,6 +65,23 @@ int frame_parse_ranges(const struct frame *frame,
 		       const struct wire_ranges **ranges,
 		       const struct wire_range **list, struct pmig_error *err);
 
+int frame_parse_served(const struct frame *frame,
+		       const struct wire_served **served,
+		       struct pmig_error *err);
+
+/* Also checks that the blocks lie in memory; *first_block is the first. */
+int frame_parse_outstanding(const struct frame *frame,
+			    const struct pmig_memory *memory,
+			    const struct wire_outstanding **outstanding,
+			    uint64_t *first_block, struct pmig_error *err);
+
+/* Also checks that the pages lie in memory; *block is their block. */
+int frame_parse_request(const struct frame *frame,
+			const struct pmig_memory *memory,
+			const struct wire_request **request, uint64_t *block,
+			struct pmig_error *err);
+int frame_parse_arrived(const struct frame *frame, struct pmig_error *err);
+
 /* Also checks masks, encodings and sizes against memory; locates the block. */
 int frame_parse_pages(const struct frame *frame,
 		      const struct pmig_memory *memory,

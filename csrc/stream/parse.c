@@ -43,7 +43,8 @@ static int check_kind(const struct frame *frame, uint64_t epoch, uint32_t kind,
 {
 	if (epoch == 0)
 		return bad_field(frame, "epoch 0 does not exist", err);
-	if (kind != PMIG_EPOCH_FUZZY && kind != PMIG_EPOCH_SEALED)
+	if (kind != PMIG_EPOCH_FUZZY && kind != PMIG_EPOCH_SEALED &&
+	    kind != PMIG_EPOCH_LATE)
 		return bad_field(frame, "unknown kind of epoch", err);
 	if (reserved)
 		return bad_field(frame, "a reserved field is set", err);

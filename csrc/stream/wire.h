@@ -122,6 +122,34 @@ struct wire_end {
 };
 static_assert(sizeof(struct wire_end) == 8, "END");
 
+struct wire_outstanding {
+	uint64_t epoch;
+	uint64_t offset_bytes; /* of the first block in its region */
+	uint32_t region;
+	uint32_t encoding; /* of the body: PMIG_ENCODING_RAW or _ZSTD */
+	uint64_t block_count;
+	uint64_t bitmap_hash;
+};
+static_assert(sizeof(struct wire_outstanding) == 40, "OUTSTANDING");
+
+struct wire_served {
+	uint64_t waited_ns;
+};
+static_assert(sizeof(struct wire_served) == 8, "SERVED");
+
+enum {
+	/* what the receiver has of the pages is not what the sender thinks */
+	WIRE_REQUEST_INDEPENDENT = 1,
+};
+
+struct wire_request {
+	uint64_t pages; /* bit p: page p of the block */
+	uint64_t offset_bytes;
+	uint32_t region;
+	uint32_t flags;
+};
+static_assert(sizeof(struct wire_request) == 24, "REQUEST");
+
 struct wire_ranges {
 	uint32_t range_count;
 	uint32_t reserved;
@@ -142,6 +170,8 @@ enum {
 				PMIG_BLOCK_PAGES * sizeof(struct wire_entry),
 	WIRE_MAX_RANGES = (WIRE_MAX_HEAD_BYTES - sizeof(struct wire_ranges)) /
 			  sizeof(struct wire_range),
+	/* 8 GiB of memory named by one OUTSTANDING frame */
+	WIRE_MAX_OUTSTANDING_BLOCKS = 1 << 15,
 	/* What one page needs in a body at most: a delta of all its lines. */
 	WIRE_MAX_STORED_BYTES = 8 + PMIG_PAGE_BYTES,
 };

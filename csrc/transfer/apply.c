@@ -9,9 +9,6 @@
 #include "transfer/arrival.h"
 
 enum {
-	/* encodings whose result depends on what is here already */
-	DEPENDENT = 1 << PMIG_ENCODING_UNCHANGED | 1 << PMIG_ENCODING_DELTA |
-		    1 << PMIG_ENCODING_COPY,
 	GROUPS = 1 << PMIG_ENCODING_LZ4 | 1 << PMIG_ENCODING_ZSTD,
 };
 
@@ -52,9 +49,8 @@ static int add_piece(struct iovec *iov, int n, uint8_t *base, size_t bytes)
 	return n + 1;
 }
 
-/* Raw pages to where they belong, everything else behind each other. */
-static int read_bodies(struct reader *reader, const struct arrival *arrival,
-		       struct pmig_error *err)
+int arrival_read(struct reader *reader, const struct arrival *arrival,
+		 struct pmig_error *err)
 {
 	const struct wire_entry *entry = arrival->entries;
 	struct iovec iov[PMIG_BLOCK_PAGES];
@@ -83,8 +79,7 @@ static uint64_t region_of(const struct reader *reader,
 	return (uint64_t)(arrival->block.map - reader->receiver->memory->maps);
 }
 
-/* Hash what has arrived: the pages that do not match their hash. */
-static uint64_t mismatches(const struct arrival *arrival)
+uint64_t arrival_mismatches(const struct arrival *arrival)
 {
 	uint64_t left = arrival_stored(arrival);
 	const struct wire_entry *entry = arrival->entries;
@@ -126,14 +121,23 @@ static void replace(uint64_t *word, uint64_t mask, uint64_t pages,
 	*word = after;
 }
 
-static int fail_wrong(const struct arrival *arrival, uint64_t wrong,
-		      const char *why, struct pmig_error *err)
+void reader_doubt(struct reader *reader, uint64_t block, uint64_t pages,
+		  uint64_t suspect, uint64_t stale)
+{
+	struct pmig_receiver *receiver = reader->receiver;
+
+	replace(&receiver->suspect[block], pages, suspect, &reader->suspects);
+	replace(&receiver->stale[block], pages, stale, &reader->stales);
+}
+
+int arrival_damaged(const struct arrival *arrival, uint64_t pages,
+		    const char *why, struct pmig_error *err)
 {
 	return pmig_fail(err, -EBADMSG,
 			 "the page at 0x%" PRIx64
 			 " does not match its hash: it was damaged on "
 			 "the way%s",
-			 arrival_gpa(arrival, wrong), why);
+			 arrival_gpa(arrival, pages), why);
 }
 
 /*
@@ -143,25 +147,21 @@ static int fail_wrong(const struct arrival *arrival, uint64_t wrong,
 static int judge(struct reader *reader, const struct arrival *arrival,
 		 uint64_t wrong, struct pmig_error *err)
 {
-	struct pmig_receiver *receiver = reader->receiver;
 	uint64_t mask = arrival->pages->mask;
 	uint64_t stale = 0, damaged = 0;
 
 	if (wrong) {
-		stale = wrong & arrival_by_encoding(arrival, DEPENDENT);
+		stale = wrong & arrival_by_encoding(arrival, ARRIVAL_DEPENDENT);
 		damaged = wrong & arrival_by_encoding(arrival, GROUPS);
 		wrong &= ~(stale | damaged);
 	}
 	if (damaged)
-		return fail_wrong(arrival, damaged, "", err);
+		return arrival_damaged(arrival, damaged, "", err);
 	if (wrong && reader->part.kind == PMIG_EPOCH_SEALED)
-		return fail_wrong(arrival, wrong,
-				  ", or written while the machine was paused",
-				  err);
-	replace(&receiver->suspect[arrival->number], mask, wrong,
-		&reader->suspects);
-	replace(&receiver->stale[arrival->number], mask, stale,
-		&reader->stales);
+		return arrival_damaged(
+			arrival, wrong,
+			", or written while the machine was paused", err);
+	reader_doubt(reader, arrival->number, mask, wrong, stale);
 	return 0;
 }
 
@@ -183,37 +183,53 @@ static int check_first_time(struct reader *reader,
 	return 0;
 }
 
-int reader_pages(struct reader *reader, struct pmig_error *err)
+int arrival_begin(struct reader *reader, struct arrival *arrival,
+		  struct pmig_error *err)
 {
 	const struct pmig_memory *memory = reader->receiver->memory;
-	struct arrival arrival;
-	int rc = frame_parse_pages(reader->frame, memory, &arrival.pages,
-				   &arrival.entries, &arrival.block, err);
+	int rc = frame_parse_pages(reader->frame, memory, &arrival->pages,
+				   &arrival->entries, &arrival->block, err);
 
 	if (rc)
 		return rc;
-	if (arrival.pages->epoch != reader->part.epoch)
+	if (arrival->pages->epoch != reader->part.epoch)
 		return pmig_fail(err, -EBADMSG,
 				 "pages of epoch %" PRIu64
 				 " came in epoch %" PRIu64,
-				 arrival.pages->epoch, reader->part.epoch);
-	arrival.number = arrival.block.map->first_block +
-			 arrival.block.offset_bytes / PMIG_BLOCK_BYTES;
-	rc = check_first_time(reader, &arrival, err);
+				 arrival->pages->epoch, reader->part.epoch);
+	arrival->number = arrival->block.map->first_block +
+			  arrival->block.offset_bytes / PMIG_BLOCK_BYTES;
+	arrival->at = arrival->block.hva;
+	arrival->described = &reader->receiver->described[arrival->number];
+	return 0;
+}
+
+void arrival_count(struct reader *reader, const struct arrival *arrival)
+{
+	add_digest(reader, arrival);
+	reader->frames++;
+	reader->part.pages +=
+		(uint64_t)__builtin_popcountll(arrival->pages->mask);
+	reader->part.zero_pages +=
+		(uint64_t)__builtin_popcountll(arrival->pages->zero_mask);
+}
+
+int reader_pages(struct reader *reader, struct pmig_error *err)
+{
+	struct arrival arrival;
+	int rc = arrival_begin(reader, &arrival, err);
+
+	if (!rc)
+		rc = check_first_time(reader, &arrival, err);
 	if (rc)
 		return rc;
 	prefault_note(&reader->receiver->prefault, arrival.number);
 	clear_pages(reader, &arrival);
-	rc = read_bodies(reader, &arrival, err);
+	rc = arrival_read(reader, &arrival, err);
 	if (!rc)
 		rc = arrival_decode(reader, &arrival, err);
 	if (!rc)
-		rc = judge(reader, &arrival, mismatches(&arrival), err);
-	add_digest(reader, &arrival);
-	reader->frames++;
-	reader->part.pages +=
-		(uint64_t)__builtin_popcountll(arrival.pages->mask);
-	reader->part.zero_pages +=
-		(uint64_t)__builtin_popcountll(arrival.pages->zero_mask);
+		rc = judge(reader, &arrival, arrival_mismatches(&arrival), err);
+	arrival_count(reader, &arrival);
 	return rc;
 }

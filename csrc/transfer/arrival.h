@@ -24,12 +24,16 @@
  * @entries:	behind it
  * @block:	where it goes
  * @number:	of the block
+ * @at:		where its pages are put together: guest memory, or a landing
+ * @described:	pages of the block that took effect in this epoch
  */
 struct arrival {
 	const struct wire_pages *pages;
 	const struct wire_entry *entries;
 	struct pmig_block block;
 	uint64_t number;
+	uint8_t *at;
+	uint64_t *described;
 };
 
 /* Pages that have an entry. */
@@ -41,7 +45,7 @@ static inline uint64_t arrival_stored(const struct arrival *arrival)
 static inline uint8_t *arrival_page(const struct arrival *arrival,
 				    unsigned int page)
 {
-	return arrival->block.hva + (size_t)page * PMIG_PAGE_BYTES;
+	return arrival->at + (size_t)page * PMIG_PAGE_BYTES;
 }
 
 /* Guest physical address of the lowest of pages (not 0), for messages. */
@@ -54,6 +58,30 @@ static inline uint64_t arrival_gpa(const struct arrival *arrival,
 
 /* The pages with an entry of one of the encodings (a mask). */
 uint64_t arrival_by_encoding(const struct arrival *arrival, uint32_t encodings);
+
+/* apply.c: the head of a frame of the running epoch. */
+int arrival_begin(struct reader *reader, struct arrival *arrival,
+		  struct pmig_error *err);
+
+/* Read the bodies: raw pages to where they belong, the others aside. */
+int arrival_read(struct reader *reader, const struct arrival *arrival,
+		 struct pmig_error *err);
+
+/* Stored pages that do not have the hash that they should. */
+uint64_t arrival_mismatches(const struct arrival *arrival);
+
+/* Say that the lowest of these pages is damaged. */
+int arrival_damaged(const struct arrival *arrival, uint64_t pages,
+		    const char *why, struct pmig_error *err);
+
+/* Count the pages, and add them to the digest. */
+void arrival_count(struct reader *reader, const struct arrival *arrival);
+
+/* Encodings whose result depends on what is here already. */
+enum {
+	ARRIVAL_DEPENDENT = 1 << PMIG_ENCODING_UNCHANGED |
+			    1 << PMIG_ENCODING_DELTA | 1 << PMIG_ENCODING_COPY,
+};
 
 /* decode.c: let everything that is not raw take effect. */
 int arrival_decode(struct reader *reader, const struct arrival *arrival,

@@ -22,8 +22,23 @@ static int damaged(const struct arrival *arrival, uint64_t pages,
 			 arrival_gpa(arrival, pages), what);
 }
 
+/* Of a late page, which the guest may have changed by now, only this frame. */
+static const uint8_t *original_in_frame(const struct arrival *arrival,
+					uint64_t number, uint64_t page)
+{
+	static const uint8_t zeros[PMIG_PAGE_BYTES];
+
+	if (number != arrival->number || !(*arrival->described >> page & 1))
+		return NULL;
+	/* one that is zero is not put together anywhere */
+	if (arrival->pages->zero_mask >> page & 1)
+		return zeros;
+	return arrival_page(arrival, (unsigned int)page);
+}
+
 /* The page that a copy names, if it took effect on this channel already. */
 static const uint8_t *original(const struct reader *reader,
+			       const struct arrival *arrival,
 			       const struct wire_copy *copy)
 {
 	const struct pmig_receiver *receiver = reader->receiver;
@@ -40,6 +55,8 @@ static const uint8_t *original(const struct reader *reader,
 		return NULL;
 	number = map->first_block + copy->offset_bytes / PMIG_BLOCK_BYTES;
 	page = copy->offset_bytes / PMIG_PAGE_BYTES % PMIG_BLOCK_PAGES;
+	if (reader->part.kind == PMIG_EPOCH_LATE)
+		return original_in_frame(arrival, number, page);
 	if (!pmig_memory_locate(memory, number, &block) ||
 	    receiver->seen[number] != seen_mark(reader) ||
 	    !(receiver->described[number] >> page & 1))
@@ -55,7 +72,7 @@ static int decode_copy(struct reader *reader, const struct arrival *arrival,
 	const uint8_t *from;
 
 	memcpy(&copy, at->body, sizeof(copy));
-	from = original(reader, &copy);
+	from = original(reader, arrival, &copy);
 	if (!from)
 		return damaged(arrival, at->left,
 			       "a copy of a page that was not sent before",
@@ -129,7 +146,6 @@ static int decode_entry(struct reader *reader, const struct arrival *arrival,
 int arrival_decode(struct reader *reader, const struct arrival *arrival,
 		   struct pmig_error *err)
 {
-	uint64_t *described = &reader->receiver->described[arrival->number];
 	struct cursor at = {
 		.left = arrival_stored(arrival),
 		.entry = arrival->entries,
@@ -141,7 +157,7 @@ int arrival_decode(struct reader *reader, const struct arrival *arrival,
 
 		if (rc)
 			return rc;
-		*described |= at.left & -at.left;
+		*arrival->described |= at.left & -at.left;
 		if (at.entry->encoding != PMIG_ENCODING_RAW)
 			at.body += at.entry->stored_bytes;
 	}

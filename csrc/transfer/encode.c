@@ -115,5 +115,17 @@ struct encode_plan encode_plan(struct encoder *encoder, bool first)
 	plan.compress = encoder->candidate != CHOICE_RAW;
 	plan.track = should_track(encoder, first);
 	plan.trial = encoder->tuning.value.compression == PMIG_COMPRESSION_AUTO;
+	plan.late = false;
+	return plan;
+}
+
+struct encode_plan encode_plan_late(struct encoder *encoder, uint64_t block,
+				    uint64_t pages, bool urgent)
+{
+	struct encode_plan plan = encode_plan(encoder, false);
+
+	plan.late = true;
+	plan.trial = plan.trial && !urgent;
+	plan.track = plan.track && encoder->prints->valid[block] & pages;
 	return plan;
 }

@@ -82,6 +82,7 @@ struct encode_plan {
 	bool track;    /* make and compare fingerprints */
 	bool compress; /* with encoder->candidate */
 	bool trial;    /* see what others would make of it */
+	bool late;     /* fingerprints are compared, and not made anew */
 };
 
 /* The candidate for the block at hand. */
@@ -89,6 +90,10 @@ const struct choice_candidate *encoder_candidate(const struct encoder *encoder);
 
 /* Decide; first: pages are sent for the first time. */
 struct encode_plan encode_plan(struct encoder *encoder, bool first);
+
+/* Decide for pages that will not be sent again; urgent: somebody waits. */
+struct encode_plan encode_plan_late(struct encoder *encoder, uint64_t block,
+				    uint64_t pages, bool urgent);
 
 /*
  * When it is time for that, compress a few pages of the draft that are not

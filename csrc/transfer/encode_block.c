@@ -2,6 +2,7 @@
 /* encode_block.c - one block made small; theory in encode.h */
 #include <string.h>
 
+#include "base/bitmap.h"
 #include "base/clock.h"
 #include "codec/delta.h"
 #include "codec/sample.h"
@@ -62,7 +63,7 @@ static uint64_t independent(const struct stage *stage)
 {
 	const struct pmig_sender *sender = stage->draft->worker->sender;
 
-	return sender->independent[stage->draft->number];
+	return pmig_bits_load(&sender->independent[stage->draft->number]);
 }
 
 /* ---- what a page is ---------------------------------------------------- */
@@ -101,8 +102,10 @@ static bool track(struct stage *stage, struct staged *page)
 		page->lines = line_changes(before, &now);
 		learn_changed(stage->encoder, page->lines);
 	}
-	*before = now;
-	prints->valid[number] |= bit;
+	if (!stage->plan.late) {
+		*before = now;
+		prints->valid[number] |= bit;
+	}
 	if (!known)
 		return false;
 	page->form = page->lines ? FORM_DELTA : FORM_UNCHANGED;
@@ -117,11 +120,20 @@ static const uint8_t *page_of(const struct pmig_memory *memory,
 	       at->offset_bytes;
 }
 
+/* The guest may have changed a late page by now, unless it goes with this. */
+static uint64_t twin_epoch(const struct stage *stage)
+{
+	const struct send_worker *worker = stage->draft->worker;
+
+	return stage->plan.late ? UINT64_MAX - worker->frames
+				: worker->round.epoch;
+}
+
 /* Was the same sent on this channel in this epoch? If not, it is now. */
 static bool find_twin(struct stage *stage, struct staged *page)
 {
 	struct draft *draft = stage->draft;
-	uint64_t epoch = draft->worker->round.epoch;
+	uint64_t epoch = twin_epoch(stage);
 	const struct wire_copy here = {
 		.region = draft->region,
 		.offset_bytes = draft->block.offset_bytes +
@@ -160,7 +172,7 @@ static void classify(struct stage *stage, struct staged *page)
 /* What was sent before is gone at the receiver. */
 static void forget(struct stage *stage, unsigned int page)
 {
-	if (stage->plan.track)
+	if (stage->plan.track && !stage->plan.late)
 		stage->encoder->prints->valid[stage->draft->number] &=
 			~(1ull << page);
 }
@@ -307,10 +319,10 @@ uint32_t encode_block(struct encoder *encoder, struct draft *draft,
 		.out = room,
 	};
 
-	if (plan.track)
+	if (plan.track && !plan.late)
 		stage.plan.track = prints_hold(encoder->prints, draft->number,
 					       draft->worker->round.epoch);
-	if (!stage.plan.track && encoder->prints)
+	if (!stage.plan.track && encoder->prints && !plan.late)
 		encoder->prints->valid[draft->number] &= ~draft->pages->mask;
 	stage_pages(&stage, present,
 		    room + PMIG_BLOCK_PAGES * WIRE_MAX_STORED_BYTES);

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/error.h"
 #include "base/thread.h"
@@ -94,6 +93,20 @@ int events_populated(struct event_queue *queue, struct pmig_error *err)
 	return rc;
 }
 
+/* With the lock held: an epoch of late pages ends a stream. */
+static int check_kind(const struct event_queue *queue, uint64_t epoch,
+		      uint32_t kind, struct pmig_error *err)
+{
+	if (queue->complete_kind == PMIG_EPOCH_LATE)
+		return pmig_fail(err, -EBADMSG,
+				 "epoch %" PRIu64 " follows a late one", epoch);
+	if (kind == PMIG_EPOCH_LATE && queue->complete_kind == PMIG_EPOCH_FUZZY)
+		return pmig_fail(err, -EBADMSG,
+				 "late epoch %" PRIu64 " follows no sealed one",
+				 epoch);
+	return 0;
+}
+
 int events_enter(struct event_queue *queue, uint64_t epoch, uint32_t kind,
 		 struct pmig_error *err)
 {
@@ -106,8 +119,11 @@ int events_enter(struct event_queue *queue, uint64_t epoch, uint32_t kind,
 	if (!rc && queue->sum.kind && queue->sum.kind != kind)
 		rc = pmig_fail(err, -EBADMSG,
 			       "epoch %" PRIu64
-			       " is fuzzy on one channel and sealed on another",
+			       " is of one kind on one channel and of another "
+			       "on another",
 			       epoch);
+	if (!rc)
+		rc = check_kind(queue, epoch, kind, err);
 	queue->sum.kind = kind;
 	pthread_mutex_unlock(&queue->lock);
 	return rc;
@@ -117,6 +133,7 @@ static void add_part(struct epoch_part *sum, const struct epoch_part *part)
 {
 	sum->pages += part->pages;
 	sum->zero_pages += part->zero_pages;
+	sum->outstanding += part->outstanding;
 	sum->digest += part->digest;
 	sum->suspects += part->suspects;
 	sum->stales += part->stales;
@@ -147,7 +164,14 @@ static int complete_epoch(struct event_queue *queue, uint64_t epoch,
 				 "sent and never came again: something writes "
 				 "guest memory that is not tracked",
 				 sum->suspects);
+	queue->outstanding |= sum->outstanding != 0;
+	if (queue->outstanding && sum->kind != PMIG_EPOCH_LATE && sum->pages)
+		return pmig_fail(err, -EBADMSG,
+				 "epoch %" PRIu64 " has pages although they "
+				 "were named as outstanding",
+				 epoch);
 	queue->complete = epoch;
+	queue->complete_kind = sum->kind;
 	queue->n_parts = 0;
 	queue->sum = (struct epoch_part){0};
 	return append(queue, &event, err);
@@ -195,24 +219,10 @@ int events_end(struct event_queue *queue, uint64_t epoch,
 	return rc;
 }
 
-static struct timespec deadline_after(int timeout_ms)
-{
-	struct timespec at;
-
-	clock_gettime(CLOCK_MONOTONIC, &at);
-	at.tv_sec += timeout_ms / 1000;
-	at.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	if (at.tv_nsec >= 1000000000) {
-		at.tv_sec++;
-		at.tv_nsec -= 1000000000;
-	}
-	return at;
-}
-
 /* With the lock held: wait for an event or a failure; false on timeout. */
 static bool wait_for_any(struct event_queue *queue, int timeout_ms)
 {
-	struct timespec at = deadline_after(timeout_ms < 0 ? 0 : timeout_ms);
+	struct timespec at = pmig_deadline(timeout_ms);
 
 	while (!queue->n_events && !queue->failed.code) {
 		int rc;

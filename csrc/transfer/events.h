@@ -27,6 +27,7 @@ struct epoch_part {
 	uint32_t kind;
 	uint64_t pages;
 	uint64_t zero_pages;
+	uint64_t outstanding; /* frames that name pages */
 	uint64_t digest;
 	uint64_t suspects;
 	uint64_t stales;
@@ -42,6 +43,8 @@ struct epoch_part {
  * @n_events:	events in the ring
  * @n_channels:	channels that take part
  * @complete:	newest epoch that is complete on every channel
+ * @complete_kind: its kind, 0 before the first
+ * @outstanding: an epoch named pages that come late
  * @sum:	of the parts that have come of epoch @complete + 1
  * @n_parts:	how many
  * @n_ended:	channels that have ended
@@ -56,6 +59,8 @@ struct event_queue {
 	unsigned int n_events;
 	uint32_t n_channels;
 	uint64_t complete;
+	uint32_t complete_kind;
+	bool outstanding;
 	struct epoch_part sum;
 	uint32_t n_parts;
 	uint32_t n_ended;

@@ -100,6 +100,16 @@ int outbox_push_pages(struct outbox *box, const struct iovec *bodies,
 	return is_full(box) || is_link_idle(box) ? outbox_flush(box, err) : 0;
 }
 
+int outbox_queue(struct outbox *box, enum pmig_frame_type type,
+		 const void *head, uint32_t head_bytes, struct pmig_error *err)
+{
+	struct frame *frame = outbox_slot(box);
+
+	frame_begin(frame, type, head_bytes, 0, box->sequence);
+	memcpy(frame->head, head, head_bytes);
+	return outbox_push_pages(box, NULL, 0, false, err);
+}
+
 /* A limit is a link that is full: waiting for it counts as being blocked. */
 static int wait_for_turn(struct outbox *box, struct pmig_error *err)
 {

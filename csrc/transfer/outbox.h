@@ -105,6 +105,10 @@ struct frame *outbox_slot(struct outbox *box);
 int outbox_push_pages(struct outbox *box, const struct iovec *bodies,
 		      int n_bodies, bool guest_memory, struct pmig_error *err);
 
+/* Queue a frame with a head as small as that of a PAGES frame, and no body. */
+int outbox_queue(struct outbox *box, enum pmig_frame_type type,
+		 const void *head, uint32_t head_bytes, struct pmig_error *err);
+
 /* Write what is queued, then a frame of any type and its body. */
 int outbox_write(struct outbox *box, enum pmig_frame_type type,
 		 const void *head, uint32_t head_bytes, const void *body,

@@ -147,11 +147,17 @@ void prefault_note(struct prefault *prefault, uint64_t block)
 		prefault->passed = block;
 }
 
-void prefault_stop(struct prefault *prefault)
+void prefault_end(struct prefault *prefault)
 {
 	prefault->stopping = true;
 	for (unsigned int i = 0; i < prefault->n_threads; i++)
 		pthread_join(prefault->threads[i], NULL);
+	prefault->n_threads = 0;
+}
+
+void prefault_stop(struct prefault *prefault)
+{
+	prefault_end(prefault);
 	if (prefault->started)
 		pthread_mutex_destroy(&prefault->lock);
 	free(prefault->ranges);

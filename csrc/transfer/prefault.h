@@ -90,7 +90,10 @@ int prefault_start(struct prefault *prefault, const struct pmig_memory *memory,
 /* Pages have come for block. */
 void prefault_note(struct prefault *prefault, uint64_t block);
 
-/* Stop and join; also when never started. */
+/* Allocate nothing more; may be repeated, and before the start. */
+void prefault_end(struct prefault *prefault);
+
+/* The same, and release; also when never started. */
 void prefault_stop(struct prefault *prefault);
 
 #endif

@@ -109,6 +109,8 @@ static int on_epoch(struct reader *reader, struct pmig_error *err)
 				 epoch->epoch, reader->part.epoch);
 	rc = events_enter(&reader->receiver->events, epoch->epoch, epoch->kind,
 			  err);
+	if (!rc && epoch->kind == PMIG_EPOCH_LATE)
+		rc = reader_await_faults(reader, err);
 	reader->in_epoch = true;
 	reader->frames = 0;
 	reader->part = (struct epoch_part){
@@ -225,6 +227,37 @@ static int on_end(struct reader *reader, struct pmig_error *err)
 	return events_end(&reader->receiver->events, reader->part.epoch, err);
 }
 
+static int on_pages(struct reader *reader, struct pmig_error *err)
+{
+	if (!reader->in_epoch)
+		return out_of_place(reader, err);
+	return reader->part.kind == PMIG_EPOCH_LATE
+		       ? reader_late_pages(reader, err)
+		       : reader_pages(reader, err);
+}
+
+static int on_outstanding(struct reader *reader, struct pmig_error *err)
+{
+	if (!reader->in_epoch || reader->index != 0 ||
+	    reader->part.kind == PMIG_EPOCH_LATE)
+		return out_of_place(reader, err);
+	return reader_outstanding(reader, err);
+}
+
+/* What is said of the pages that follow, where they are answers. */
+static int on_served(struct reader *reader, struct pmig_error *err)
+{
+	const struct wire_served *served;
+	int rc = frame_parse_served(reader->frame, &served, err);
+
+	if (rc)
+		return rc;
+	if (!reader->in_epoch || reader->part.kind != PMIG_EPOCH_LATE)
+		return out_of_place(reader, err);
+	reader->waited_ns = served->waited_ns;
+	return 0;
+}
+
 static int on_unknown(struct reader *reader, struct pmig_error *err)
 {
 	uint64_t left = reader->frame->header.body_bytes;
@@ -262,8 +295,14 @@ int reader_frame(struct reader *reader, struct pmig_error *err)
 	case PMIG_FRAME_EPOCH:
 		return on_epoch(reader, err);
 	case PMIG_FRAME_PAGES:
-		return reader->in_epoch ? reader_pages(reader, err)
-					: out_of_place(reader, err);
+		return on_pages(reader, err);
+	case PMIG_FRAME_OUTSTANDING:
+		return on_outstanding(reader, err);
+	case PMIG_FRAME_SERVED:
+		return on_served(reader, err);
+	case PMIG_FRAME_REQUEST:
+	case PMIG_FRAME_ARRIVED:
+		return out_of_place(reader, err);
 	case PMIG_FRAME_EPOCH_END:
 		return on_epoch_end(reader, err);
 	case PMIG_FRAME_END:

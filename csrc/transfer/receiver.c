@@ -38,7 +38,10 @@ static int allocate_buffers(struct reader *reader, struct pmig_error *err)
 	reader->frame = malloc(WIRE_HEADER_BYTES + WIRE_MAX_HEAD_BYTES);
 	reader->body = malloc((size_t)PMIG_BLOCK_PAGES * WIRE_MAX_STORED_BYTES);
 	reader->plain = malloc(PMIG_BLOCK_BYTES);
-	if (!reader->frame || !reader->body || !reader->plain)
+	if (reader->receiver->faults)
+		reader->staging = malloc(PMIG_BLOCK_BYTES);
+	if (!reader->frame || !reader->body || !reader->plain ||
+	    (reader->receiver->faults && !reader->staging))
 		return pmig_fail(err, -ENOMEM, "no memory for read buffers");
 	return decompressor_new(&reader->decompressor, err);
 }
@@ -46,6 +49,7 @@ static int allocate_buffers(struct reader *reader, struct pmig_error *err)
 static void release_buffers(struct reader *reader)
 {
 	decompressor_free(reader->decompressor);
+	free(reader->staging);
 	free(reader->plain);
 	free(reader->body);
 	free(reader->frame);
@@ -129,7 +133,10 @@ int pmig_receiver_new(const struct pmig_memory *memory,
 		return pmig_fail(err, -ENOMEM,
 				 "no memory or descriptor for a receiver");
 	memcpy(receiver->session_id, config->session_id, PMIG_SESSION_ID_BYTES);
-	if (!(config->flags & PMIG_RECEIVER_FRESH))
+	receiver->faults = config->faults;
+	/* what came with an earlier receiver belongs to the guest */
+	if (!(config->flags & PMIG_RECEIVER_FRESH) &&
+	    !(config->faults && faults_are_handled(config->faults)))
 		rc = pmig_memory_discard(memory, 0, memory->n_blocks, err);
 	for (uint32_t i = 0; i < config->n_channels && !rc; i++)
 		rc = start_reader(receiver, i, config, err);

@@ -35,6 +35,7 @@
 
 #include "channel/channel.h"
 #include "codec/compress.h"
+#include "fault/faults.h"
 #include "stream/frame.h"
 #include "transfer/events.h"
 #include "transfer/prefault.h"
@@ -64,6 +65,9 @@ struct pmig_receiver;
  * @suspects:	pages that became suspect here, less those settled here
  * @stales:	likewise of stale pages
  * @wire_bytes:	read so far
+ * @staging:	where late pages are put together, PMIG_BLOCK_BYTES; owned,
+ *		NULL where there are none
+ * @waited_ns:	for which the source had the request that is answered next
  */
 struct reader {
 	struct pmig_receiver *receiver;
@@ -87,6 +91,8 @@ struct reader {
 	uint64_t suspects;
 	uint64_t stales;
 	uint64_t wire_bytes;
+	uint8_t *staging;
+	uint64_t waited_ns;
 };
 
 /**
@@ -105,6 +111,7 @@ struct reader {
  *		the reader of that channel
  * @events:	queue to the caller
  * @prefault:	allocates ahead
+ * @faults:	has the pages that come late, or NULL; borrowed
  * @blob:	data of the event handed out last; owned
  */
 struct pmig_receiver {
@@ -120,6 +127,7 @@ struct pmig_receiver {
 	uint64_t *described;
 	struct event_queue events;
 	struct prefault prefault;
+	struct pmig_faults *faults;
 	uint8_t *blob;
 };
 
@@ -131,6 +139,26 @@ int reader_frame(struct reader *reader, struct pmig_error *err);
 
 /* Take a PAGES frame whose head was checked; apply.c. */
 int reader_pages(struct reader *reader, struct pmig_error *err);
+
+/* apply.c: of these pages of a block, which are doubtful from now on. */
+void reader_doubt(struct reader *reader, uint64_t block, uint64_t pages,
+		  uint64_t suspect, uint64_t stale);
+
+/* late.c: pages are named that will come late. */
+int reader_outstanding(struct reader *reader, struct pmig_error *err);
+
+/* An epoch of late pages begins: wait until they can be placed. */
+int reader_await_faults(struct reader *reader, struct pmig_error *err);
+
+/* Take a PAGES frame of such an epoch. */
+int reader_late_pages(struct reader *reader, struct pmig_error *err);
+
+/* Does this channel carry answers to faults? */
+static inline bool reader_is_urgent(const struct reader *reader)
+{
+	return reader->receiver->faults &&
+	       reader->index == reader->receiver->n_readers - 1;
+}
 
 /* The mark of a block that the channel described in its running epoch. */
 static inline uint64_t seen_mark(const struct reader *reader)

@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* send_block.c - one block on its way; theory in sender.h and encode.h */
+#include "base/bitmap.h"
 #include "transfer/draft.h"
+
+/* Pages of a block may then be sent by several workers, and never again. */
+static bool is_late(const struct send_worker *worker)
+{
+	return worker->round.kind == PMIG_EPOCH_LATE;
+}
 
 static void add_plain(struct draft *draft, unsigned int page, bool hole)
 {
@@ -25,7 +32,7 @@ static void send_plain(struct draft *draft, uint64_t present)
 
 		add_plain(draft, page, !(present >> page & 1));
 	}
-	if (encoder->prints)
+	if (encoder->prints && !is_late(draft->worker))
 		encoder->prints->valid[draft->number] &= ~draft->pages->mask;
 	encoder->used_pages[CHOICE_RAW] += draft->pages->entry_count;
 }
@@ -44,7 +51,11 @@ int send_block(struct send_worker *worker, uint64_t number, uint64_t mask,
 {
 	struct pmig_sender *sender = worker->sender;
 	struct encode_plan plan =
-		encode_plan(&worker->encoder, worker->round.epoch == 1);
+		is_late(worker)
+			? encode_plan_late(&worker->encoder, number, mask,
+					   is_urgent(worker))
+			: encode_plan(&worker->encoder,
+				      worker->round.epoch == 1);
 	bool encoded = plan.track || plan.compress;
 	uint8_t *room = NULL;
 	struct pmig_block block;
@@ -66,6 +77,6 @@ int send_block(struct send_worker *worker, uint64_t number, uint64_t mask,
 		send_plain(&draft, present);
 	if (plan.trial)
 		encode_trial(&worker->encoder, &draft);
-	sender->independent[number] &= ~mask;
+	pmig_bits_clear(&sender->independent[number], mask);
 	return draft_push(&draft, err);
 }

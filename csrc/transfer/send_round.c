@@ -140,7 +140,7 @@ static int send_chunk(struct send_worker *worker, struct chunk *chunk,
 	return rc;
 }
 
-static void publish_progress(struct send_worker *worker, uint64_t n_blocks,
+void publish_progress(struct send_worker *worker, uint64_t n_blocks,
 			     uint64_t pages_before)
 {
 	atomic_fetch_add_explicit(&worker->blocks_done, n_blocks,
@@ -235,6 +235,19 @@ static int send_epoch_end(struct send_worker *worker, struct pmig_error *err)
 			    sizeof(end), NULL, 0, err);
 }
 
+/* What the worker has to do with the pages of the round. */
+static int send_share(struct send_worker *worker, struct pmig_error *err)
+{
+	const struct pmig_sender *sender = worker->sender;
+
+	if (sender->kind == PMIG_EPOCH_LATE)
+		return is_urgent(worker) ? send_answers(worker, err)
+					 : send_pushed(worker, err);
+	if (sender->deferring)
+		return worker->index == 0 ? send_outstanding(worker, err) : 0;
+	return is_urgent(worker) ? 0 : send_chunks(worker, err);
+}
+
 int send_worker_round(struct send_worker *worker, struct pmig_error *err)
 {
 	uint64_t wire_before = worker->box.wire_bytes;
@@ -243,7 +256,7 @@ int send_worker_round(struct send_worker *worker, struct pmig_error *err)
 	int rc = send_epoch(worker, err);
 
 	if (!rc)
-		rc = send_chunks(worker, err);
+		rc = send_share(worker, err);
 	if (!rc)
 		rc = send_epoch_end(worker, err);
 	worker->round.wire_bytes = worker->box.wire_bytes - wire_before;

@@ -13,6 +13,7 @@ void sender_fail(struct pmig_sender *sender, const struct pmig_error *err)
 	pthread_cond_broadcast(&sender->more);
 	pthread_mutex_unlock(&sender->lock);
 	eventfd_write(sender->cancel_fd, 1);
+	sender_late_wake(&sender->late, false);
 }
 
 /* Wait for a round newer than generation; false when the thread is to end. */

@@ -12,8 +12,7 @@
 #include "page/hash.h"
 #include "transfer/hint.h"
 
-/* A sender that failed or was cancelled stays so. */
-static int check_alive(struct pmig_sender *sender, struct pmig_error *err)
+int sender_check_alive(struct pmig_sender *sender, struct pmig_error *err)
 {
 	int rc;
 
@@ -25,12 +24,17 @@ static int check_alive(struct pmig_sender *sender, struct pmig_error *err)
 	return rc;
 }
 
+bool sender_has_failed(struct pmig_sender *sender)
+{
+	return sender_check_alive(sender, NULL) != 0;
+}
+
 static int keep_failure(struct pmig_sender *sender,
 			const struct pmig_error *failure,
 			struct pmig_error *err)
 {
 	sender_fail(sender, failure);
-	return check_alive(sender, err);
+	return sender_check_alive(sender, err);
 }
 
 int pmig_sender_hint(struct pmig_sender *sender, struct pmig_error *err)
@@ -38,7 +42,7 @@ int pmig_sender_hint(struct pmig_sender *sender, struct pmig_error *err)
 	struct pmig_error failure = {0};
 	struct wire_ranges *head;
 	uint32_t head_bytes;
-	int rc = check_alive(sender, err);
+	int rc = sender_check_alive(sender, err);
 
 	if (!rc)
 		rc = hint_build(sender->memory, &head, &head_bytes, err);
@@ -56,7 +60,7 @@ int pmig_sender_put(struct pmig_sender *sender, enum pmig_frame_type type,
 {
 	struct pmig_error failure = {0};
 	struct wire_blob blob;
-	int rc = check_alive(sender, err);
+	int rc = sender_check_alive(sender, err);
 
 	if (rc)
 		return rc;
@@ -76,7 +80,8 @@ int pmig_sender_put(struct pmig_sender *sender, enum pmig_frame_type type,
 }
 
 /* Hand the round to the workers and wait for the last of them. */
-static void run_round(struct pmig_sender *sender, enum pmig_epoch_kind kind)
+static void run_round(struct pmig_sender *sender, enum pmig_epoch_kind kind,
+		      bool deferring)
 {
 	const struct climate_sums sums = sender_sums(sender);
 
@@ -89,6 +94,7 @@ static void run_round(struct pmig_sender *sender, enum pmig_epoch_kind kind)
 	sender->next_chunk = 0;
 	sender->epoch++;
 	sender->kind = kind;
+	sender->deferring = deferring;
 	sender->n_busy = sender->n_workers;
 	sender->generation++;
 	pthread_cond_broadcast(&sender->wake);
@@ -103,6 +109,7 @@ static void add_round(struct pmig_round *total, const struct pmig_round *part)
 	total->sent_pages += part->sent_pages;
 	total->zero_pages += part->zero_pages;
 	total->hole_pages += part->hole_pages;
+	total->outstanding_pages += part->outstanding_pages;
 	total->held_pages += part->held_pages;
 	total->wire_bytes += part->wire_bytes;
 	total->encode_ns += part->encode_ns;
@@ -179,27 +186,38 @@ static int harvest(struct pmig_sender *sender, struct pmig_round *round,
 	return rc;
 }
 
-int pmig_sender_round(struct pmig_sender *sender, enum pmig_epoch_kind kind,
-		      struct pmig_round *round, struct pmig_error *err)
+int sender_run(struct pmig_sender *sender, enum pmig_epoch_kind kind,
+	       bool deferring, struct pmig_round *round, struct pmig_error *err)
 {
 	uint64_t begin_ns = pmig_now_ns();
 	struct pmig_round total = {.struct_size = sizeof(total), .kind = kind};
-	int rc = check_alive(sender, err);
+	int rc = sender_check_alive(sender, err);
 
-	if (!rc)
+	/* nothing is written any more once the guest runs elsewhere */
+	if (!rc && kind != PMIG_EPOCH_LATE)
 		rc = harvest(sender, &total, err);
 	if (rc)
 		return rc;
-	run_round(sender, kind);
+	run_round(sender, kind, deferring);
 	for (uint32_t i = 0; i < sender->n_workers; i++)
 		add_round(&total, &sender->workers[i].round);
 	describe_choices(sender, &total);
-	if (sender->has_prints)
+	if (sender->has_prints && kind != PMIG_EPOCH_LATE && !deferring)
 		prints_evict(&sender->prints, sender->epoch);
 	total.epoch = sender->epoch;
 	total.duration_ns = pmig_now_ns() - begin_ns;
 	*round = total;
-	return check_alive(sender, err);
+	return sender_check_alive(sender, err);
+}
+
+int pmig_sender_round(struct pmig_sender *sender, enum pmig_epoch_kind kind,
+		      struct pmig_round *round, struct pmig_error *err)
+{
+	if (kind != PMIG_EPOCH_FUZZY && kind != PMIG_EPOCH_SEALED)
+		return pmig_fail(err, -EINVAL,
+				 "a round is fuzzy or sealed: late pages are "
+				 "for pmig_sender_late()");
+	return sender_run(sender, kind, false, round, err);
 }
 
 int pmig_sender_resend(struct pmig_sender *sender,
@@ -217,7 +235,8 @@ int pmig_sender_resend(struct pmig_sender *sender,
 					 "guest memory");
 	}
 	for (uint32_t i = 0; i < n; i++) {
-		sender->independent[list[i].block] |= list[i].pages;
+		pmig_bits_or(&sender->independent[list[i].block],
+			     list[i].pages);
 		view_pend(sender->view, list[i].block, list[i].pages);
 	}
 	return 0;
@@ -247,7 +266,7 @@ uint64_t pmig_sender_hot_pages(const struct pmig_sender *sender)
 int pmig_sender_tune(struct pmig_sender *sender,
 		     const struct pmig_tuning *tuning, struct pmig_error *err)
 {
-	int rc = tuning_set(&sender->tuning, tuning, sender->n_workers, err);
+	int rc = tuning_set(&sender->tuning, tuning, sender->n_pushers, err);
 
 	if (!rc)
 		pace_set(&sender->pace, tuning->bandwidth_limit_bytes_per_s);
@@ -257,7 +276,7 @@ int pmig_sender_tune(struct pmig_sender *sender,
 int pmig_sender_end(struct pmig_sender *sender, struct pmig_error *err)
 {
 	struct pmig_error failure = {0};
-	int rc = check_alive(sender, err);
+	int rc = sender_check_alive(sender, err);
 
 	for (uint32_t i = 0; i < sender->n_workers && !rc; i++) {
 		struct outbox *box = &sender->workers[i].box;

@@ -46,6 +46,7 @@
 #include "transfer/governor.h"
 #include "transfer/hold.h"
 #include "transfer/outbox.h"
+#include "transfer/sender_late.h"
 #include "transfer/tuning.h"
 
 enum {
@@ -95,6 +96,7 @@ struct send_worker {
  * @memory:	borrowed
  * @view:	borrowed
  * @n_workers:	number of channels
+ * @n_pushers:	those of them that carry rounds: all but the urgent one
  * @workers:	one for each channel
  * @cancel_fd:	eventfd, readable once the sender is cancelled or failed
  * @epoch:	number of the running or last epoch
@@ -113,6 +115,7 @@ struct send_worker {
  * @n_active:	workers that may come for chunks
  * @independent: per block, pages whose next version must rest on nothing
  * @hold:	pages left to the last round
+ * @late:	pages that are sent after the switchover
  * @lock:	guards the members below
  * @wake:	a new round, or @stopping
  * @more:	@n_active rose, or no chunk is left, or @failed
@@ -120,6 +123,7 @@ struct send_worker {
  * @generation:	counts rounds handed out
  * @n_busy:	workers that have not finished the round
  * @kind:	of the round
+ * @deferring:	it names pages instead of sending them
  * @stopping:	the workers are to end
  * @failed:	first error; code 0 while there is none
  */
@@ -127,6 +131,7 @@ struct pmig_sender {
 	const struct pmig_memory *memory;
 	struct pmig_view *view;
 	uint32_t n_workers;
+	uint32_t n_pushers;
 	struct send_worker *workers;
 	int cancel_fd;
 	_Atomic uint64_t epoch;
@@ -144,6 +149,7 @@ struct pmig_sender {
 	_Atomic uint32_t n_active;
 	uint64_t *independent;
 	struct hold hold;
+	struct sender_late late;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	pthread_cond_t more;
@@ -151,6 +157,7 @@ struct pmig_sender {
 	uint64_t generation;
 	uint32_t n_busy;
 	enum pmig_epoch_kind kind;
+	bool deferring;
 	bool stopping;
 	struct pmig_error failed;
 };
@@ -173,6 +180,25 @@ void sender_pulse(struct send_worker *worker);
 
 /* Let n workers come for chunks. */
 void sender_activate(struct pmig_sender *sender, uint32_t n);
+
+/* sender.c: one round of all workers, told to as kind and deferring say. */
+int sender_run(struct pmig_sender *sender, enum pmig_epoch_kind kind,
+	       bool deferring, struct pmig_round *round,
+	       struct pmig_error *err);
+
+/* A sender that failed or was cancelled stays so. */
+int sender_check_alive(struct pmig_sender *sender, struct pmig_error *err);
+bool sender_has_failed(struct pmig_sender *sender);
+
+/* Let others see how far the worker is; send_round.c. */
+void publish_progress(struct send_worker *worker, uint64_t n_blocks,
+		      uint64_t pages_before);
+
+/* Does the worker answer faults? */
+static inline bool is_urgent(const struct send_worker *worker)
+{
+	return worker->index >= worker->sender->n_pushers;
+}
 
 /* Keep the first error and wake everybody. */
 void sender_fail(struct pmig_sender *sender, const struct pmig_error *err);

@@ -26,8 +26,13 @@ static int check_config(const struct pmig_sender_config *config,
 		return pmig_fail(err, -EINVAL,
 				 "%u channels, 1 to %d are possible",
 				 config->n_channels, PMIG_MAX_CHANNELS);
+	if (config->flags & PMIG_SENDER_LATE && config->n_channels < 2)
+		return pmig_fail(err, -EINVAL,
+				 "late pages take a second channel, for those "
+				 "that are urgent");
 	if (config->stall_timeout_ms > INT32_MAX ||
-	    (config->flags & ~(uint32_t)PMIG_SENDER_ONE_WAY) ||
+	    (config->flags &
+	     ~(uint32_t)(PMIG_SENDER_ONE_WAY | PMIG_SENDER_LATE)) ||
 	    (config->encodings & ~(uint32_t)PMIG_ENCODINGS_ALL))
 		return pmig_fail(err, -EINVAL,
 				 "pmig_sender_config: value out of range");
@@ -147,14 +152,19 @@ static int prepare(struct pmig_sender *sender,
 		   const struct pmig_sender_config *config,
 		   struct pmig_error *err)
 {
-	int rc = tuning_init(&sender->tuning, config->tuning,
-			     config->n_channels, err);
+	bool late = config->flags & PMIG_SENDER_LATE;
+	int rc;
 
+	sender->n_pushers = config->n_channels - late;
+	rc = tuning_init(&sender->tuning, config->tuning, sender->n_pushers,
+			 err);
+	if (!rc)
+		rc = sender_late_init(&sender->late, sender->memory, late, err);
 	if (rc)
 		return rc;
 	pace_set(&sender->pace,
 		 sender->tuning.value.bandwidth_limit_bytes_per_s);
-	governor_init(&sender->governor, config->n_channels,
+	governor_init(&sender->governor, sender->n_pushers,
 		      sender->climate.n_cpus);
 	sender->n_active = sender->tuning.value.active_channels;
 	if (!sender->n_active)
@@ -197,6 +207,7 @@ static void stop_workers(struct pmig_sender *sender)
 	sender->stopping = true;
 	pthread_cond_broadcast(&sender->wake);
 	pthread_mutex_unlock(&sender->lock);
+	sender_late_wake(&sender->late, false);
 	for (uint32_t i = 0; i < sender->n_workers; i++) {
 		if (sender->workers[i].started)
 			pthread_join(sender->workers[i].thread, NULL);
@@ -223,6 +234,7 @@ void pmig_sender_free(struct pmig_sender *sender)
 		prints_fini(&sender->prints);
 	free(sender->independent);
 	hold_fini(&sender->hold);
+	sender_late_fini(&sender->late);
 	free(sender->workers);
 	free(sender);
 }

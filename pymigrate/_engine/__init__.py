@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pymigrate._engine.channel import Channel
 from pymigrate._engine.dirty import DirtyFlags, DirtyTracker, KvmSlot, TrackerKind, View
+from pymigrate._engine.faults import FaultFigures, Faults, Latency, pack_bitmap, unpack_bitmap
 from pymigrate._engine.memory import BLOCK_BYTES, BLOCK_PAGES, PAGE_BYTES, Memory, Region
 from pymigrate._engine.native import Handle, check, ffi, lib, new_error
 from pymigrate._engine.receiver import (
@@ -24,6 +25,7 @@ from pymigrate._engine.receiver import (
 from pymigrate._engine.sender import (
     EpochKind,
     FrameType,
+    LateStats,
     Progress,
     RoundStats,
     Sender,
@@ -46,9 +48,13 @@ __all__ = [
     "EpochEvent",
     "EpochKind",
     "Event",
+    "FaultFigures",
+    "Faults",
     "FrameType",
     "Handle",
     "KvmSlot",
+    "LateStats",
+    "Latency",
     "Memory",
     "PopulatedEvent",
     "Progress",
@@ -65,4 +71,6 @@ __all__ = [
     "ffi",
     "lib",
     "new_error",
+    "pack_bitmap",
+    "unpack_bitmap",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pymigrate._engine.channel import Channel, channel_array
+from pymigrate._engine.faults import Faults
 from pymigrate._engine.memory import Memory
 from pymigrate._engine.native import Handle, check, ffi, lib, new_error
 from pymigrate._engine.sender import EpochKind, FrameType
@@ -59,6 +60,8 @@ class Receiver(Handle):
 
     :param fresh: the memory is known to be untouched, do not discard it.
     :param cpus: processors for the readers; empty: wherever they may run.
+    :param faults: for pages that come late; it outlives the receiver, and
+        the last channel is then the urgent one.
     """
 
     def __init__(
@@ -69,8 +72,9 @@ class Receiver(Handle):
         stall_timeout_ms: int = 0,
         fresh: bool = False,
         cpus: tuple[int, ...] = (),
+        faults: Faults | None = None,
     ) -> None:
-        self._kept = (memory, tuple(channels))
+        self._kept = (memory, tuple(channels), faults)
         array, numbers = channel_array(list(channels)), ffi.new("uint32_t[]", cpus)
         config = ffi.new("struct pmig_receiver_config *")
         config.struct_size = ffi.sizeof("struct pmig_receiver_config")
@@ -81,6 +85,7 @@ class Receiver(Handle):
         config.flags = lib.PMIG_RECEIVER_FRESH if fresh else 0
         config.n_cpus = len(cpus)
         config.cpus = numbers if cpus else ffi.NULL
+        config.faults = faults.pointer if faults is not None else ffi.NULL
         out, err = ffi.new("struct pmig_receiver **"), new_error()
         check(lib.pmig_receiver_new(memory.pointer, config, out, err), err)
         super().__init__(out[0], lib.pmig_receiver_free)

@@ -15,12 +15,21 @@ from pymigrate._engine.native import Handle, check, ffi, lib, new_error
 from pymigrate._engine.tuning import COMPRESSIONS, ENCODINGS_ALL, new_tuning
 from pymigrate.tuning import Compression, Tuning
 
-__all__ = ["EpochKind", "FrameType", "Progress", "RoundStats", "Sender", "SenderOptions"]
+__all__ = [
+    "EpochKind",
+    "FrameType",
+    "LateStats",
+    "Progress",
+    "RoundStats",
+    "Sender",
+    "SenderOptions",
+]
 
 
 class EpochKind(IntEnum):
     FUZZY = lib.PMIG_EPOCH_FUZZY
     SEALED = lib.PMIG_EPOCH_SEALED
+    LATE = lib.PMIG_EPOCH_LATE
 
 
 class FrameType(IntEnum):
@@ -39,6 +48,7 @@ class RoundStats:
     :ivar encode_ns: CPU time of all workers.
     :ivar blocked_ns: of all workers, waiting for channels.
     :ivar held_pages: hot, and left pending.
+    :ivar outstanding_pages: named instead of being sent.
     """
 
     epoch: int
@@ -62,10 +72,21 @@ class RoundStats:
     blocked_ns: int
     delta_memory_bytes: int
     held_pages: int
+    outstanding_pages: int
 
     @property
     def raw_pages(self) -> int:
         return self.pages_by_encoding[int(lib.PMIG_ENCODING_RAW)]
+
+
+@dataclass(frozen=True)
+class LateStats:
+    """What a late epoch did besides; as ``struct pmig_late``."""
+
+    requests: int
+    answered_pages: int
+    neighbour_pages: int
+    refused_pages: int
 
 
 @dataclass(frozen=True)
@@ -86,6 +107,7 @@ class SenderOptions:
     :ivar stall_timeout_ms: no byte moved on a channel; 0: 30 s.
     :ivar encodings: bit e: the receiver reads encoding e.
     :ivar one_way: nobody answers, so nothing can be asked for again.
+    :ivar late: pages may be sent late; the last channel is the urgent one.
     :ivar cpus: processors for the workers; empty: wherever they may run.
     :ivar delta_memory_bytes: for fingerprints; 0: a 16th of guest memory.
     """
@@ -93,6 +115,7 @@ class SenderOptions:
     stall_timeout_ms: int = 0
     encodings: int = ENCODINGS_ALL
     one_way: bool = False
+    late: bool = False
     cpus: tuple[int, ...] = ()
     delta_memory_bytes: int = 0
     tuning: Tuning = field(default_factory=Tuning)
@@ -121,6 +144,7 @@ class Sender(Handle):
         config.session_id = list(session_id)
         config.stall_timeout_ms = options.stall_timeout_ms
         config.flags = lib.PMIG_SENDER_ONE_WAY if options.one_way else 0
+        config.flags |= lib.PMIG_SENDER_LATE if options.late else 0
         config.encodings = options.encodings & ENCODINGS_ALL
         config.n_cpus = len(options.cpus)
         config.cpus = cpus if options.cpus else ffi.NULL
@@ -130,6 +154,7 @@ class Sender(Handle):
         out, err = ffi.new("struct pmig_sender **"), new_error()
         check(lib.pmig_sender_new(memory.pointer, view.pointer, config, out, err), err)
         super().__init__(out[0], lib.pmig_sender_free)
+        self.late_figures: tuple[RoundStats, LateStats] | None = None
 
     def hint(self) -> None:
         """Tell the receiver which memory is populated; before round 1."""
@@ -149,6 +174,45 @@ class Sender(Handle):
         self._view.tracker.raise_collected()
         check(code, err)
         return _stats(out)
+
+    def defer(self, kind: EpochKind) -> RoundStats:
+        """Harvest, then name every pending page as outstanding; blocks."""
+        out, err = ffi.new("struct pmig_round *"), new_error()
+        out.struct_size = ffi.sizeof("struct pmig_round")
+        code = lib.pmig_sender_defer(self.pointer, int(kind), out, err)
+        self._view.tracker.raise_collected()
+        check(code, err)
+        return _stats(out)
+
+    def owe(self, bitmap: bytes) -> None:
+        """Pages that the destination misses: eight bytes for each block.
+
+        :raises EngineError: one lies outside memory.
+        """
+        words, err = ffi.from_buffer("uint64_t[]", bitmap), new_error()
+        check(lib.pmig_sender_owe(self.pointer, 0, len(words), words, err), err)
+
+    def late(self) -> tuple[RoundStats, LateStats]:
+        """Send outstanding pages until none is missing; blocks.
+
+        :raises EngineError: a channel broke; late_figures has them all the same.
+        """
+        out, late, err = ffi.new("struct pmig_round *"), ffi.new("struct pmig_late *"), new_error()
+        out.struct_size = ffi.sizeof("struct pmig_round")
+        late.struct_size = ffi.sizeof("struct pmig_late")
+        code = lib.pmig_sender_late(self.pointer, out, late, err)
+        # Nothing is filled in where it did not begin.
+        figures = (_stats(out), _late_stats(late)) if out.kind else None
+        self.late_figures = figures
+        check(code, err)
+        assert figures is not None
+        return figures
+
+    def owed_pages(self) -> int:
+        """Outstanding pages that were not sent yet. Any thread."""
+        found: list[int] = []
+        self._if_open(lambda sender: found.append(lib.pmig_sender_owed_pages(sender)))
+        return found[0] if found else 0
 
     def resend(self, stale: Sequence[tuple[int, int]]) -> None:
         """Send these pages again, by an encoding that rests on nothing.
@@ -216,6 +280,10 @@ class Sender(Handle):
         )
 
 
+def _late_stats(out: Any) -> LateStats:
+    return LateStats(out.requests, out.answered_pages, out.neighbour_pages, out.refused_pages)
+
+
 def _stats(out: Any) -> RoundStats:
     return RoundStats(
         epoch=out.epoch,
@@ -239,4 +307,5 @@ def _stats(out: Any) -> RoundStats:
         blocked_ns=out.blocked_ns,
         delta_memory_bytes=out.delta_memory_bytes,
         held_pages=out.held_pages,
+        outstanding_pages=out.outstanding_pages,
     )

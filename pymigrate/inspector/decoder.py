@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole of one channel: the order of frames and what they add up to.
-
-    STREAM { CONFIG | RANGES | STATE | EPOCH { PAGES | STATE } EPOCH_END } END
-
-Frames of unknown type that are marked skippable may stand anywhere between
-STREAM and END.
-"""
+"""The whole of one channel: its frames, and what they add up to."""
 
 from __future__ import annotations
 
@@ -17,7 +11,9 @@ from .builder import PageBuilder
 from .contents import Contents, Nothing, PageSink, Spool
 from .frames import FrameReader, known_type
 from .items import StateItem, StateListError, decode_items
+from .late import decode_bitmap, decode_outstanding_head
 from .ledger import PageLedger, Verdict
+from .order import WITH_BODY, check_follows, check_none_described, check_order
 from .pages import decode_pages_head, digest_of
 from .regions import StreamInfo, check_ranges, decode_stream
 from .summary import EpochSummary, StateSummary, Summary
@@ -27,6 +23,7 @@ from .wire import (
     EPOCH_END_HEAD,
     EPOCH_HEAD,
     MASK64,
+    SERVED_HEAD,
     EpochKind,
     FrameType,
     Header,
@@ -45,7 +42,6 @@ class Sink(PageSink, Protocol):
 
 
 FrameListener = Callable[[Header, str], None]
-_FIRST_CHANNEL_ONLY = (FrameType.CONFIG, FrameType.STATE, FrameType.RANGES)
 
 
 class Decoder:
@@ -84,6 +80,8 @@ class Decoder:
             FrameType.EPOCH_END: self._end_epoch,
             FrameType.END: self._end,
             FrameType.RANGES: self._ranges,
+            FrameType.OUTSTANDING: self._outstanding,
+            FrameType.SERVED: self._served,
         }
 
     def run(self) -> Summary:
@@ -110,25 +108,10 @@ class Decoder:
         kind = known_type(header)
         if kind is None:
             return self._unknown(header)
-        self._check_order(kind)
-        if kind not in (FrameType.CONFIG, FrameType.PAGES, FrameType.STATE):
+        check_order(kind, self._epoch, self.summary, self._reader.fail)
+        if kind not in WITH_BODY:
             self._no_body(header)
         return self._handlers[kind](header, head)
-
-    def _check_order(self, kind: FrameType) -> None:
-        if kind is FrameType.STREAM:
-            self._reader.fail("STREAM occurs a second time")
-        if kind in _FIRST_CHANNEL_ONLY and self._info.channel_index:
-            self._reader.fail(f"{kind.name} is allowed on channel 0 only")
-        inside = self._epoch is not None
-        if kind is FrameType.RANGES and (inside or self.summary.epochs):
-            self._reader.fail("RANGES is allowed before the first epoch only")
-        if kind is FrameType.RANGES and self.summary.frames_by_type[kind.name]:
-            self._reader.fail("RANGES occurs a second time")
-        if inside and kind in (FrameType.EPOCH, FrameType.CONFIG, FrameType.END):
-            self._reader.fail(f"{kind.name} is not allowed within an epoch")
-        if not inside and kind in (FrameType.PAGES, FrameType.EPOCH_END):
-            self._reader.fail(f"{kind.name} is not allowed outside an epoch")
 
     @property
     def _info(self) -> StreamInfo:
@@ -165,6 +148,7 @@ class Decoder:
         self._no_body(header)
         info = decode_stream(head, self._reader.fail)
         self.summary.stream = info
+        self._ledger.is_whole = self.summary.is_alone
         self._builder = PageBuilder(
             info.regions, self._contents, self._sink, self._ledger, self._reader.fail
         )
@@ -220,19 +204,46 @@ class Decoder:
             self._reader.fail(f"epoch {number} is of unknown kind {kind}")
         if reserved:
             self._reader.fail("reserved bytes of the EPOCH head are set")
+        check_follows(number, EpochKind(kind), self.summary, self._reader.fail)
         self._epoch = EpochSummary(number, EpochKind(kind))
         self._ledger.begin_epoch()
         return f"epoch {number}, {EpochKind(kind).name.lower()}"
+
+    def _outstanding(self, header: Header, head: bytes) -> str:
+        named = decode_outstanding_head(
+            head, header.body_bytes, self._info.regions, self._reader.fail
+        )
+        epoch = self._open_epoch
+        if named.epoch != epoch.number:
+            self._reader.fail(
+                f"OUTSTANDING belongs to epoch {named.epoch}, epoch {epoch.number} is open"
+            )
+        region = self._info.regions[named.region]
+        for offset, mask in decode_bitmap(
+            named, self._reader.body(header), region, self._reader.fail
+        ):
+            self._ledger.name_outstanding((named.region, offset), mask)
+        epoch.add_outstanding(header, named.bitmap_hash)
+        return f"region {named.region} +{named.offset:#x}, {named.blocks} blocks"
+
+    def _served(self, header: Header, head: bytes) -> str:
+        self._head_size(header, SERVED_HEAD.size)
+        (waited_ns,) = SERVED_HEAD.unpack(head)
+        return f"after {waited_ns} ns"
 
     def _pages(self, header: Header, head: bytes) -> str:
         pages = decode_pages_head(head, header.body_bytes, self._info.regions, self._reader.fail)
         epoch = self._open_epoch
         if pages.epoch != epoch.number:
             self._reader.fail(f"PAGES belongs to epoch {pages.epoch}, epoch {epoch.number} is open")
-        self._ledger.describe(pages, self._reader.fail)
         assert self._builder is not None
-        verdict = self._builder.apply(pages, self._reader.body(header))
-        self._ledger.judge(pages, verdict)
+        if epoch.kind is EpochKind.LATE:
+            verdict = self._builder.apply_late(pages, self._reader.body(header))
+            self._ledger.judge_late(pages, verdict)
+        else:
+            self._ledger.describe(pages, self._reader.fail)
+            verdict = self._builder.apply(pages, self._reader.body(header))
+            self._ledger.judge(pages, verdict)
         epoch.add(pages, header, digest_of(pages), verdict)
         return f"region {pages.region} +{pages.offset:#x}, " + _count_words(
             pages.page_count, pages.zero_count, verdict
@@ -256,6 +267,8 @@ class Decoder:
         epoch.digest = found
         epoch.suspect_pages_left = self._ledger.suspects.pages
         epoch.stale_pages_left = self._ledger.stale.pages
+        epoch.outstanding_pages = self._ledger.outstanding.pages
+        check_none_described(epoch, self.summary, self._reader.fail)
         if epoch.kind is EpochKind.SEALED and epoch.suspect_pages_left:
             region, offset = next(iter(self._ledger.suspects))
             self._reader.fail(
@@ -274,6 +287,7 @@ class Decoder:
         if count != header.sequence:
             self._reader.fail(f"END counts {count} frames before it, there were {header.sequence}")
         self._check_stale()
+        self._check_outstanding()
         self.summary.complete = True
         return f"after {count} frames"
 
@@ -281,7 +295,7 @@ class Decoder:
         """Of one channel of several we cannot say: the page that another one
         rests on may have come on another channel.
         """
-        if self._info.channel_count > 1:
+        if not self.summary.is_alone:
             return
         sealed = [epoch for epoch in self.summary.epochs if epoch.kind is EpochKind.SEALED]
         if sealed and sealed[-1].stale_pages_left:
@@ -289,6 +303,16 @@ class Decoder:
             self._reader.fail(
                 f"{sealed[-1].stale_pages_left} pages of the last sealed epoch cannot be built "
                 f"from what came before, the first in region {region} at offset {offset:#x}"
+            )
+
+    def _check_outstanding(self) -> None:
+        """Of one channel of several we cannot say, as above."""
+        left = self._ledger.outstanding
+        if self.summary.is_alone and left.pages:
+            region, offset = next(iter(left))
+            self._reader.fail(
+                f"{left.pages} outstanding pages have not come, "
+                f"the first in region {region} at offset {offset:#x}"
             )
 
 

@@ -55,11 +55,17 @@ class Marks:
 
 @dataclass
 class PageLedger:
-    """Kept over all epochs; what was described is that of the open one."""
+    """Kept over all epochs; what was described is that of the open one.
 
+    :ivar is_whole: the channel is the whole stream, so that the ledger knows
+        of every page whether it is outstanding.
+    """
+
+    is_whole: bool = True
     described: dict[Place, int] = field(default_factory=dict)
     suspects: Marks = field(default_factory=Marks)
     stale: Marks = field(default_factory=Marks)
+    outstanding: Marks = field(default_factory=Marks)
 
     def begin_epoch(self) -> None:
         self.described.clear()
@@ -70,6 +76,18 @@ class PageLedger:
         if place in self.described:
             fail("PAGES describes a block for the second time in this epoch")
         self.described[place] = pages.mask
+
+    def name_outstanding(self, place: Place, mask: int) -> None:
+        """Pages of a block will come late; what they hold is of no account."""
+        self.outstanding.replace(place, 0, mask)
+        self.suspects.replace(place, mask, 0)
+        self.stale.replace(place, mask, 0)
+
+    def outstanding_at(self, pages: PagesHead) -> int:
+        """Which pages of a frame have not come; all, where others may know better."""
+        if not self.is_whole:
+            return pages.mask
+        return self.outstanding.masks.get((pages.region, pages.offset), 0) & pages.mask
 
     def is_described(self, region: int, offset: int) -> bool:
         """Was the page at this offset described in this epoch?"""
@@ -82,3 +100,8 @@ class PageLedger:
         place = pages.region, pages.offset
         self.suspects.replace(place, pages.mask, verdict.suspect)
         self.stale.replace(place, pages.mask, verdict.stale)
+
+    def judge_late(self, pages: PagesHead, verdict: Verdict) -> None:
+        """Pages of a frame have come late, but for those that are stale."""
+        place = pages.region, pages.offset
+        self.outstanding.replace(place, pages.mask & ~verdict.stale, 0)

@@ -33,6 +33,8 @@ class EpochSummary:
     suspect_pages_left: int = 0
     stale_pages: int = 0
     stale_pages_left: int = 0
+    outstanding_frames: int = 0
+    outstanding_pages: int = 0
     wire_bytes: int = 0
     digest: int = 0
     pages_by_encoding: Counter[str] = field(default_factory=_counter)
@@ -57,6 +59,12 @@ class EpochSummary:
         self.wire_bytes += frame_bytes(header)
         self.digest = self.digest + digest & MASK64
 
+    def add_outstanding(self, header: Header, bitmap_hash: int) -> None:
+        """Count one OUTSTANDING frame."""
+        self.outstanding_frames += 1
+        self.wire_bytes += frame_bytes(header)
+        self.digest = self.digest + bitmap_hash & MASK64
+
     def to_json(self) -> dict[str, Any]:
         return {
             "epoch": self.number,
@@ -69,6 +77,7 @@ class EpochSummary:
             "suspect_pages_left": self.suspect_pages_left,
             "stale_pages": self.stale_pages,
             "stale_pages_left": self.stale_pages_left,
+            "outstanding_pages": self.outstanding_pages,
             "pages_by_encoding": dict(self.pages_by_encoding),
             "bytes_by_encoding": dict(self.bytes_by_encoding),
             "wire_bytes": self.wire_bytes,
@@ -122,20 +131,28 @@ class Summary:
         return self.frames_by_type.total()
 
     @property
+    def is_alone(self) -> bool:
+        """Its channel is the whole stream."""
+        return self.stream is not None and self.stream.channel_count == 1
+
+    @property
+    def _ends_a_machine(self) -> bool:
+        """The last epoch is sealed, or brings what a sealed one left outstanding."""
+        return self.complete and bool(self.epochs) and self.epochs[-1].kind is not EpochKind.FUZZY
+
+    @property
     def loadable(self) -> bool:
-        """A machine can be made from it: the last epoch is sealed and whole."""
-        if not self.complete or not self.epochs:
-            return False
-        last = self.epochs[-1]
-        return last.kind is EpochKind.SEALED and not last.stale_pages_left
+        """A machine can be made from it, and no page is missing."""
+        return self._ends_a_machine and not self.rests_on_others
 
     @property
     def rests_on_others(self) -> bool:
-        """It ends with a sealed epoch whose pages need those of other channels."""
-        if not self.complete or not self.epochs:
+        """It ends a machine, with pages that need those of other channels."""
+        if not self._ends_a_machine:
             return False
         last = self.epochs[-1]
-        return last.kind is EpochKind.SEALED and bool(last.stale_pages_left)
+        is_part = last.kind is EpochKind.LATE and not self.is_alone
+        return is_part or bool(last.stale_pages_left or last.outstanding_pages)
 
     def count_frame(self, header: Header) -> None:
         self.frames_by_type[header.type_name] += 1

@@ -44,6 +44,9 @@ EPOCH_END_HEAD = struct.Struct("<QIIQQQ")
 END_HEAD = struct.Struct("<Q")
 RANGES_HEAD = struct.Struct("<II")
 RANGE = struct.Struct("<IIQQ")
+OUTSTANDING_HEAD = struct.Struct("<QQIIQQ")
+SERVED_HEAD = struct.Struct("<Q")
+MAX_OUTSTANDING_BLOCKS = 1 << 15
 DIGEST_INPUT = struct.Struct("<QQQ")
 
 STATE_MAGIC = b"PMST"
@@ -67,6 +70,10 @@ class FrameType(enum.IntEnum):
     EPOCH_END = 6
     END = 7
     RANGES = 8
+    OUTSTANDING = 9
+    REQUEST = 10
+    SERVED = 11
+    ARRIVED = 12
 
 
 class EpochKind(enum.IntEnum):
@@ -74,6 +81,7 @@ class EpochKind(enum.IntEnum):
 
     FUZZY = 1
     SEALED = 2
+    LATE = 3
 
 
 class Encoding(enum.IntEnum):

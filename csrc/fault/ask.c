@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fault/ask.h"
+
+#include <string.h>
+
+#include "stream/frame.h"
+
+void ask_init(struct ask *ask)
+{
+	*ask = (struct ask){0};
+	pthread_mutex_init(&ask->lock, NULL);
+}
+
+void ask_fini(struct ask *ask)
+{
+	pthread_mutex_destroy(&ask->lock);
+}
+
+void ask_attach(struct ask *ask, struct pmig_channel *channel)
+{
+	pthread_mutex_lock(&ask->lock);
+	ask->channel = channel;
+	ask->sequence = 0;
+	ask->broken = false;
+	pthread_mutex_unlock(&ask->lock);
+}
+
+/* With the lock held. */
+static bool write_frame(struct ask *ask, const struct frame *frame)
+{
+	struct iovec iov = {(void *)frame, frame_bytes(frame)};
+	ssize_t done;
+
+	if (!ask->channel || ask->broken)
+		return false;
+	done = ask->channel->ops->writev(ask->channel, &iov, 1);
+	/* a part of a request cannot be taken back */
+	ask->broken = done > 0 && (size_t)done < frame_bytes(frame);
+	if (done != (ssize_t)frame_bytes(frame))
+		return false;
+	ask->sequence++;
+	return true;
+}
+
+static bool write_message(struct ask *ask, enum pmig_frame_type type,
+			  const void *head, uint32_t head_bytes)
+{
+	_Alignas(8)
+		uint8_t room[WIRE_HEADER_BYTES + sizeof(struct wire_request)];
+	struct frame *frame = (void *)room;
+	bool written;
+
+	pthread_mutex_lock(&ask->lock);
+	frame_begin(frame, type, head_bytes, 0, ask->sequence);
+	if (head_bytes)
+		memcpy(frame->head, head, head_bytes);
+	frame_finish(frame);
+	written = write_frame(ask, frame);
+	pthread_mutex_unlock(&ask->lock);
+	return written;
+}
+
+bool ask_for(struct ask *ask, const struct wire_request *request)
+{
+	return write_message(ask, PMIG_FRAME_REQUEST, request,
+			     sizeof(*request));
+}
+
+bool ask_no_more(struct ask *ask)
+{
+	return write_message(ask, PMIG_FRAME_ARRIVED, NULL, 0);
+}

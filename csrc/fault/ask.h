@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ask.h - requests for pages, on their way to the source
+ *
+ * Requests are frames of a stream of their own (docs/stream-format.md,
+ * "Requests"), which goes against the pages on the urgent channel. A handler
+ * writes its request itself, at once; it never waits for the channel: there
+ * are no more requests than threads that wait, so a channel that takes none
+ * leads to nobody. What could not be written is asked for again when a
+ * channel is attached the next time.
+ */
+#ifndef PMIG_FAULT_ASK_H
+#define PMIG_FAULT_ASK_H
+
+#include <pthread.h>
+
+#include "channel/channel.h"
+#include "stream/wire.h"
+
+/**
+ * struct ask - see above
+ * @lock:	guards the others
+ * @channel:	to the source, or NULL; borrowed
+ * @sequence:	of the next frame
+ * @broken:	a request was cut short, so nothing may follow
+ */
+struct ask {
+	pthread_mutex_t lock;
+	struct pmig_channel *channel;
+	uint64_t sequence;
+	bool broken;
+};
+
+void ask_init(struct ask *ask);
+void ask_fini(struct ask *ask);
+
+/* Ask on this channel from now on, or on none. */
+void ask_attach(struct ask *ask, struct pmig_channel *channel);
+
+/* Ask for pages; false when that is not possible now. */
+bool ask_for(struct ask *ask, const struct wire_request *request);
+
+/* Nothing is missing any more; false likewise. */
+bool ask_no_more(struct ask *ask);
+
+#endif

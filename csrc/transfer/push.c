@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* push.c - late pages that nobody asked for; theory in sender_late.h */
+#include <errno.h>
+#include <poll.h>
+#include <sys/prctl.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "transfer/sender.h"
+
+enum {
+	/* sleeps of a fraction of a millisecond are meant as such */
+	TIMER_SLACK_NS = 1000,
+};
+
+static struct push_sight look(struct send_worker *worker)
+{
+	struct push_sight sight = {
+		.now_ns = pmig_now_ns(),
+		.written_bytes = worker->box.wire_bytes,
+	};
+
+	sight.in_flight_bytes = channel_in_flight(worker->box.channel,
+						  &sight.round_trip_ns);
+	return sight;
+}
+
+static int sleep_ns(const struct send_worker *worker, uint64_t ns,
+		    struct pmig_error *err)
+{
+	struct pollfd fd = {.fd = worker->box.wait.cancel_fd, .events = POLLIN};
+	const struct timespec limit = {
+		.tv_sec = (time_t)(ns / 1000000000),
+		.tv_nsec = (long)(ns % 1000000000),
+	};
+
+	if (ppoll(&fd, 1, &limit, NULL) > 0)
+		return pmig_fail(err, -ECANCELED, "cancelled");
+	return 0;
+}
+
+/*
+ * Until a frame of so many pages fits under way. A link that takes nothing
+ * for as long as it may stall is broken.
+ */
+static int wait_for_room(struct send_worker *worker, struct push_pace *pace,
+			 unsigned int n_pages, struct pmig_error *err)
+{
+	uint64_t bytes = (uint64_t)n_pages * PMIG_PAGE_BYTES;
+	struct push_sight sight = look(worker);
+	uint64_t since_ns = sight.now_ns, before = sight.in_flight_bytes;
+	uint64_t limit_ns = (uint64_t)worker->box.wait.stall_ms * 1000000;
+	bool waited = false;
+	uint64_t ns;
+	int rc = 0;
+
+	while (!rc && (ns = push_pace_wait_ns(pace, &sight, bytes))) {
+		waited = true;
+		rc = sleep_ns(worker, ns, err);
+		sight = look(worker);
+		if (sight.in_flight_bytes != before) {
+			before = sight.in_flight_bytes;
+			since_ns = sight.now_ns;
+		}
+		if (!rc && sight.now_ns - since_ns > limit_ns)
+			rc = pmig_fail(err, -ETIMEDOUT,
+				       "nothing was acknowledged for %d ms",
+				       worker->box.wait.stall_ms);
+	}
+	push_pace_learn(pace, &sight, waited);
+	return rc;
+}
+
+/* Where it is not the link that limits, another worker may help. */
+static void invite(struct sender_late *late, const struct push_pace *pace,
+		   uint32_t n_workers)
+{
+	if (pace->rate_bytes_per_s > 0 || late->n_pushing >= n_workers ||
+	    pace->n_frames < PUSH_INTERVAL_FRAMES)
+		return;
+	pthread_mutex_lock(&late->lock);
+	if (late->n_pushing < n_workers)
+		late->n_pushing++;
+	pthread_cond_broadcast(&late->changed);
+	pthread_mutex_unlock(&late->lock);
+}
+
+static int push_frame(struct send_worker *worker, struct push_pace *pace,
+		      bool *pushed, struct pmig_error *err)
+{
+	struct sender_late *late = &worker->sender->late;
+	unsigned int limit = push_pace_pages(pace, PMIG_PAGE_BYTES,
+					     PMIG_BLOCK_PAGES);
+	uint64_t block, pages;
+	int rc = wait_for_room(worker, pace, limit, err);
+
+	*pushed = false;
+	if (rc)
+		return rc;
+	pages = late_pages_next(&late->pages, limit, &block);
+	if (!pages)
+		return 0;
+	*pushed = true;
+	sender_pulse(worker);
+	rc = send_block(worker, block, pages, ~UINT64_C(0), err);
+	if (!rc)
+		rc = outbox_flush(&worker->box, err);
+	publish_progress(worker, 0, worker->round.sent_pages);
+	return rc;
+}
+
+/* Nothing is left, or others do it; true when it is over. */
+static bool wait_for_more(struct send_worker *worker)
+{
+	struct sender_late *late = &worker->sender->late;
+	bool over;
+
+	pthread_mutex_lock(&late->lock);
+	while (!late->arrived && !sender_has_failed(worker->sender) &&
+	       (worker->index >= late->n_pushing || !late->pages.left))
+		pthread_cond_wait(&late->changed, &late->lock);
+	over = late->arrived || sender_has_failed(worker->sender);
+	pthread_mutex_unlock(&late->lock);
+	return over;
+}
+
+int send_pushed(struct send_worker *worker, struct pmig_error *err)
+{
+	struct sender_late *late = &worker->sender->late;
+	struct push_pace pace;
+	int rc = 0;
+
+	prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
+	push_pace_init(&pace);
+	while (!rc && !wait_for_more(worker)) {
+		bool pushed = true;
+
+		while (!rc && pushed && worker->index < late->n_pushing) {
+			rc = push_frame(worker, &pace, &pushed, err);
+			invite(late, &pace, worker->sender->n_workers - 1);
+		}
+	}
+	return rc;
+}
