@@ -8,6 +8,7 @@ capturing it can itself write guest memory (pvclock pages, virtqueues).
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pymigrate._clock import Stopwatch
@@ -20,7 +21,7 @@ from pymigrate.errors import EngineError, StepTimeoutError
 from pymigrate.policy import PolicyOptions, SwitchoverCosts
 from pymigrate.states import SourceState, StateTrack
 
-__all__ = ["Blackout", "Captured"]
+__all__ = ["Blackout", "Captured", "limit_blackout"]
 
 # Pausing is taken back when this many times the limit is left, and so often.
 EXCESS = 2.0
@@ -40,6 +41,15 @@ class Captured:
     stats: RoundStats
 
 
+def limit_blackout(trouble: Trouble, limit_ms: int) -> threading.Timer:
+    """A started timer; cancel it once the destination is prepared."""
+    late = StepTimeoutError(f"switching over: not prepared within {limit_ms / 1000:g} s")
+    timer = threading.Timer(limit_ms / 1000, trouble.report, (late,))
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
 class Blackout:
     """Pauses the guest and sends what is left of it."""
 
@@ -49,20 +59,11 @@ class Blackout:
         out: Outgoing,
         rounds: Rounds,
         track: StateTrack[SourceState],
-        trouble: Trouble,
         options: PolicyOptions,
     ) -> None:
         self._guest, self._out, self._rounds = guest, out, rounds
-        self._track, self._trouble, self._options = track, trouble, options
+        self._track, self._options = track, options
         self._retakes = 0
-
-    def limit(self, limit_ms: int) -> threading.Timer:
-        """A started timer; cancel it once the destination is prepared."""
-        late = StepTimeoutError(f"switching over: not prepared within {limit_ms / 1000:g} s")
-        timer = threading.Timer(limit_ms / 1000, self._trouble.report, (late,))
-        timer.daemon = True
-        timer.start()
-        return timer
 
     def capture(self, costs: SwitchoverCosts) -> Captured | None:
         """Pause, capture, send; None when pausing was taken back."""
@@ -73,6 +74,16 @@ class Blackout:
             self._guest.resume()
             self._track.to(SourceState.PRECOPY)
             return None
+        return self._capture(watch, self._rounds.sealed)
+
+    def leave(self) -> Captured:
+        """The same without sending the pages that are left: they are named."""
+        self._track.to(SourceState.QUIESCING)
+        watch = Stopwatch()
+        self._guest.pause()
+        return self._capture(watch, self._rounds.leave)
+
+    def _capture(self, watch: Stopwatch, seal: Callable[[], RoundStats]) -> Captured:
         # Nothing that comes now, nor a way back, needs it any more.
         self._guest.release()
         quiesce_ms = watch.lap_ms()
@@ -80,7 +91,8 @@ class Blackout:
         state, _ = self._guest.capture()
         capture_ms = watch.lap_ms()
         self._track.to(SourceState.FINAL_ROUND)
-        stats = self._send(state)
+        self._put(state)
+        stats = seal()
         return Captured(quiesce_ms, capture_ms, watch.lap_ms(), stats)
 
     def _is_too_much(self, costs: SwitchoverCosts) -> bool:
@@ -98,9 +110,8 @@ class Blackout:
         self._retakes += 1
         return True
 
-    def _send(self, state: bytes) -> RoundStats:
+    def _put(self, state: bytes) -> None:
         try:
             self._out.sender.put(FrameType.STATE, state)
         except EngineError as error:
             raise self._out.explain(error) from error
-        return self._rounds.sealed()

@@ -72,9 +72,12 @@ class Dialer:
             raise
         return link
 
-    def data(self, channel: int) -> socket.socket:
-        """A data connection, to be handed to the C core."""
-        return self._connect("data", channel)
+    def data(self, channel: int, attempt: int = 0) -> socket.socket:
+        """A data connection, to be handed to the C core.
+
+        :param attempt: of a recovery, as the destination numbers them.
+        """
+        return self._connect("data", channel, attempt)
 
     def __post_init__(self) -> None:
         self._attempt: socket.socket | None = None
@@ -106,7 +109,7 @@ class Dialer:
             with contextlib.suppress(OSError):
                 self._attempt.shutdown(socket.SHUT_RDWR)
 
-    def _connect(self, role: str, channel: int = 0) -> socket.socket:
+    def _connect(self, role: str, channel: int = 0, attempt: int = 0) -> socket.socket:
         hello = protocol.Hello(
             oldest=protocol.OLDEST,
             newest=protocol.NEWEST,
@@ -114,6 +117,7 @@ class Dialer:
             session=self.session,
             token="" if role == "control" else self.token,
             channel=channel,
+            attempt=attempt,
         )
         frame = _frames.pack(hello.TYPE, protocol.encode(hello), 0, 0)
         limit_ms = self.options.connect_timeout_ms

@@ -28,7 +28,17 @@ from pymigrate.host import host_facts
 from pymigrate.machine import Machine
 from pymigrate.options import Options
 from pymigrate.policy import Action, Decision
-from pymigrate.report import Downtime, Guest, Outcome, Rehearsal, Report, Total, Verify
+from pymigrate.report import (
+    Downtime,
+    FaultReport,
+    Guest,
+    LateReport,
+    Outcome,
+    Rehearsal,
+    Report,
+    Total,
+    Verify,
+)
 from pymigrate.states import SourceState, StateTrack
 
 __all__ = ["Flow"]
@@ -84,17 +94,19 @@ class Flow(ABC):
         return Guest.DESTINATION
 
     def sender_options(
-        self, encodings: int = ENCODINGS_ALL, one_way: bool = False
+        self, encodings: int = ENCODINGS_ALL, one_way: bool = False, late: bool = False
     ) -> SenderOptions:
         """How the sender is made.
 
         :param encodings: what the receiver reads, bit e: encoding e.
         :param one_way: nobody answers.
+        :param late: the last channel is the urgent one.
         """
         return SenderOptions(
             stall_timeout_ms=self.options.stall_timeout_ms,
             encodings=encodings,
             one_way=one_way,
+            late=late,
             cpus=self.options.cpus,
             delta_memory_bytes=self.options.delta_memory_bytes or 0,
             tuning=self.tuner.current,
@@ -139,11 +151,21 @@ class Flow(ABC):
             self._end_badly(error)
             raise
         finally:
-            self.tuner.end()
-            self._close()
-            if self.out is not None:
-                self.out.close()
+            self.release()
         return self.report(Outcome.COMPLETED, self._owner())
+
+    def release(self) -> None:
+        """Give everything back, unless somebody may still ask for it; idempotent."""
+        if self._is_owed():
+            return
+        self.tuner.end()
+        self._close()
+        if self.out is not None:
+            self.out.close()
+
+    def _is_owed(self) -> bool:
+        """Does the destination run the guest, or may it, without pages that are here?"""
+        return False
 
     def _end_badly(self, error: BaseException) -> Report:
         # Who is woken for trouble sees its connection end, or its call fail.
@@ -153,7 +175,7 @@ class Flow(ABC):
         if self.track.state is SourceState.COMPLETED:
             return self.report(Outcome.COMPLETED, self._owner(), _words(error))
         if not self.may_resume:
-            return self._in_doubt(error)
+            return self._unsettled(error)
         return self.roll_back(error)
 
     def roll_back(self, error: BaseException) -> Report:
@@ -179,12 +201,27 @@ class Flow(ABC):
         differences = error.differences if isinstance(error, RefusedError) else ()
         return self.report(outcome, guest, words, differences)
 
-    def _in_doubt(self, error: BaseException) -> Report:
+    def _unsettled(self, error: BaseException) -> Report:
+        if self.track.state is SourceState.POSTCOPY:
+            self.track.advance(SourceState.RECOVERING)
+        if self.track.state is SourceState.RECOVERING:
+            self.track.to(SourceState.INCOMPLETE)
+            return self.report(Outcome.INCOMPLETE, Guest.DESTINATION, _words(error))
         if self.track.state is SourceState.COMMITTING:
             self.track.to(SourceState.RESOLVING)
         if self.track.state is SourceState.RESOLVING:
             self.track.to(SourceState.IN_DOUBT)
         return self.report(Outcome.IN_DOUBT, Guest.UNKNOWN, _words(error))
+
+    @property
+    def late(self) -> LateReport | None:
+        """Of pages that followed the guest."""
+        return None
+
+    @property
+    def faults(self) -> FaultReport | None:
+        """What the destination says that it cost to wait for them."""
+        return None
 
     def report(
         self,
@@ -211,6 +248,9 @@ class Flow(ABC):
             total_ms=self.clock.elapsed_ms(),
             wire_bytes=sum(r.wire_bytes for r in rounds),
             total=Total.of(rounds),
+            late=self.late,
+            faults=self.faults,
+            missing_pages=self.late.missing_pages if self.late is not None else 0,
             verify=self.verified,
             verify_ms=self.verified.duration_ms if self.verified is not None else 0.0,
             error=error,

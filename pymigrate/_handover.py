@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from enum import Enum
 
+from pymigrate._arrival import Arrival
 from pymigrate._clock import Stopwatch
 from pymigrate._guest import hook
 from pymigrate.errors import CancelledError
@@ -51,6 +52,8 @@ class Handover:
         self.resume_ms = 0.0
         self.source_knows = threading.Event()
         self.on_decided: Callable[[], None] | None = None
+        # Pages that are still missing while the guest runs, or may soon.
+        self.arrival: Arrival | None = None
         self._machine: Machine | None = None
         self._fate = Fate.PREPARING
         self._condition = threading.Condition()
@@ -58,6 +61,17 @@ class Handover:
     @property
     def fate(self) -> Fate:
         return self._fate
+
+    @property
+    def runs_or_will(self) -> bool:
+        """It is decided that the guest runs here. Any thread."""
+        return self._fate in (Fate.COMMITTED, Fate.RUNNING)
+
+    @property
+    def has_everything(self) -> bool:
+        """No page is missing here, and none was given up. Any thread."""
+        arrival = self.arrival
+        return arrival is None or not arrival.begun or arrival.complete
 
     def prepare(self, machine: Machine) -> None:
         """Pages and state are in place: from now on it can be decided.
@@ -94,6 +108,14 @@ class Handover:
         if self.on_decided is not None:
             self.on_decided()
         return self._fate
+
+    def abort_unprepared(self, reason: str) -> bool:
+        """Never run the guest, unless it could run already; whether so."""
+        with self._condition:
+            if self._fate is Fate.PREPARING:
+                self._settle(Fate.ABORTED, reason)
+                return True
+            return False
 
     def wait_for_word(self, timeout_ms: int) -> Fate:
         """The control connection is lost: wait until somebody decides."""
@@ -134,7 +156,8 @@ class Handover:
                 self._settle(Fate.BROKEN, str(error))
             return
         self.resume_ms = watch.elapsed_ms()
-        self.track.to(DestinationState.RUNNING)
+        late = self.arrival is not None and self.arrival.begun
+        self.track.to(DestinationState.POSTCOPY if late else DestinationState.RUNNING)
         with self._condition:
             self._settle(Fate.RUNNING, "")
 

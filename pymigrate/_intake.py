@@ -15,6 +15,7 @@ from pymigrate._engine import (
     EndEvent,
     EpochEvent,
     EpochKind,
+    Faults,
     FrameType,
     Memory,
     PopulatedEvent,
@@ -94,9 +95,11 @@ class Intake:
 
     :param on_populated: the announced memory is allocated.
     :param on_epoch: a fuzzy epoch is complete.
-    :param on_sealed: a sealed epoch is complete; it is the last one unless
-        it left stale pages.
-    :param on_error: nothing more will come.
+    :param on_sealed: a sealed epoch is complete; nothing follows but pages
+        that come late, unless it left stale pages.
+    :param on_error: nothing more will come, and something is missing.
+    :param faults: for pages that come late; the last socket is then the
+        urgent one.
     """
 
     def __init__(
@@ -106,11 +109,13 @@ class Intake:
         session: bytes,
         options: Options,
         *,
-        on_populated: Callable[[], None],
-        on_epoch: Callable[[Epoch], None],
-        on_sealed: Callable[[Epoch], None],
         on_error: Callable[[MigrateError], None],
+        on_populated: Callable[[], None] = lambda: None,
+        on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
+        on_sealed: Callable[[Epoch], None] = lambda _epoch: None,
+        faults: Faults | None = None,
     ) -> None:
+        self._faults = faults
         self._on_populated = on_populated
         self._on_epoch, self._on_sealed, self._on_error = on_epoch, on_sealed, on_error
         self._state: bytes | None = None
@@ -120,8 +125,16 @@ class Intake:
         self.wire_bytes = 0
         try:
             channels = [self._stack.enter_context(Channel.from_socket(s)) for s in sockets]
+            self.urgent = channels[-1]
             self._receiver = self._stack.enter_context(
-                Receiver(memory, channels, session, options.stall_timeout_ms, cpus=options.cpus)
+                Receiver(
+                    memory,
+                    channels,
+                    session,
+                    options.stall_timeout_ms,
+                    cpus=options.cpus,
+                    faults=faults,
+                )
             )
         except BaseException:
             self._stack.close()
@@ -136,9 +149,15 @@ class Intake:
             while self._take_event():
                 pass
         except MigrateError as error:
-            # After the last sealed epoch everything has arrived already.
-            if not self._complete:
+            # Once everything has arrived nobody cares.
+            if not self._has_everything():
                 self._on_error(error)
+
+    def _has_everything(self) -> bool:
+        return self._complete and not self._missing_pages()
+
+    def _missing_pages(self) -> int:
+        return self._faults.missing_pages() if self._faults is not None else 0
 
     def _take_event(self) -> bool:
         event = self._receiver.wait()
@@ -151,12 +170,22 @@ class Intake:
             self.wire_bytes = event.wire_bytes
             self._take_epoch(event)
         elif isinstance(event, EndEvent):
-            if not self._complete:
-                raise ProtocolError("the stream ended without a sealed epoch that is complete")
+            self._check_end()
             return False
         return True
 
+    def _check_end(self) -> None:
+        if not self._complete:
+            raise ProtocolError("the stream ended without a sealed epoch that is complete")
+        missing_pages = self._missing_pages()
+        if missing_pages:
+            raise ProtocolError(f"the stream ended, and {missing_pages} pages are missing")
+
     def _take_epoch(self, event: EpochEvent) -> None:
+        if event.kind is EpochKind.LATE:
+            # The engine has placed its pages already.
+            self._complete = True
+            return
         if self._complete:
             raise ProtocolError("an epoch follows the sealed one")
         if self._kind is EpochKind.SEALED and event.kind is EpochKind.FUZZY:

@@ -184,8 +184,17 @@ class Link:
                 return
             self._failure = error
             self._condition.notify_all()
-        if self._on_failure is not None:
-            self._on_failure(error)
+            on_failure = self._on_failure
+        if on_failure is not None:
+            on_failure(error)
+
+    def watch(self, on_failure: Callable[[MigrateError], object]) -> None:
+        """Who is told of the failure from now on; at once if it happened."""
+        with self._condition:
+            self._on_failure = on_failure
+            failure = self._failure
+        if failure is not None:
+            on_failure(failure)
 
     def interrupt(self, error: MigrateError) -> None:
         """Make waits end with error; sending still works. Any thread."""

@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 import xxhash
 
 from pymigrate import _frames
+from pymigrate._building import MachineFactory
 from pymigrate._engine import BlobEvent, Channel, EndEvent, EpochEvent, EpochKind, Receiver
 from pymigrate._engine import FrameType as Blob
 from pymigrate._guest import hook
-from pymigrate._session import MachineFactory
 from pymigrate.errors import MigrateError, RefusedError, StreamError
 from pymigrate.machine import Machine
 from pymigrate.options import Options

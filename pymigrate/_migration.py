@@ -6,13 +6,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
-from pymigrate._blackout import Blackout, Captured
+from pymigrate._blackout import Blackout, Captured, limit_blackout
 from pymigrate._clock import Stopwatch
 from pymigrate._dial import Connector, Dialer
-from pymigrate._engine import Channel, RoundStats, lib
+from pymigrate._engine import RoundStats, SenderOptions
 from pymigrate._flow import Flow
-from pymigrate._guest import hook
+from pymigrate._following import Following, NeverRanError
+from pymigrate._late_sending import LateSending
 from pymigrate._link import Link
 from pymigrate._outgoing import Outgoing
 from pymigrate._preparation import Preparation, resend_stale
@@ -20,33 +24,30 @@ from pymigrate._rehearsal import RehearsalThread, costs_of, shortest
 from pymigrate._resolve import Resolver, Verdict, VerdictKind
 from pymigrate._rounds import Rounds
 from pymigrate._verify import verify_pages
+from pymigrate._wiring import Wiring
 from pymigrate.addresses import Address
 from pymigrate.errors import (
     InDoubtError,
     MigrateError,
+    NotConvergedError,
     PeerFailedError,
-    RefusedError,
     StepTimeoutError,
     StreamError,
 )
 from pymigrate.machine import Machine
 from pymigrate.options import Options
-from pymigrate.policy import Action, SwitchoverCosts
+from pymigrate.policy import Action, Decision, PostCopy, SwitchoverCosts
 from pymigrate.protocol import (
     Abort,
     Aborted,
-    Accept,
     Commit,
-    Describe,
     Done,
     EpochAck,
     Populated,
-    Ready,
-    Refuse,
     Running,
     Status,
 )
-from pymigrate.report import Downtime, Guest, Outcome, Report
+from pymigrate.report import Downtime, FaultReport, Guest, LateReport, Outcome, Report
 from pymigrate.states import SOURCE_TRANSITIONS, SourceState
 
 __all__ = ["Migration"]
@@ -58,6 +59,8 @@ FAREWELL_MS = 1000
 DRAIN_STALLS = 10
 # 1 MiB: a round that hardly disturbs the rehearsal beside it.
 QUIET_PAGES = 256
+# The destination runs the guest, or is about to.
+_GONE = (VerdictKind.RUNNING, VerdictKind.COMMITTED)
 
 
 class Migration(Flow):
@@ -69,8 +72,10 @@ class Migration(Flow):
         self.peer = self._dialer.peer
         self._link: Link | None = None
         self._stop = threading.Event()
+        self._closed = False
         self._may_be_prepared = False
-        self._encodings = 0
+        self._wiring = Wiring(self._dialer, options)
+        self._following: Following | None = None
 
     @property
     def link(self) -> Link:
@@ -83,45 +88,23 @@ class Migration(Flow):
         self.enter(SourceState.CONNECTING)
         self._link = self._dialer.link("control")
         self.enter(SourceState.HANDSHAKE)
-        self._handshake()
+        self._wiring.greet(self.link, self.machine)
         self.enter(SourceState.CHANNELS)
         with self._link.expecting(Populated):
             self._open_channels(self.out)
             self.enter(SourceState.PRECOPY)
-            self.rounds = Rounds(self.out, self.options, self.clock, self._acknowledge)
+            options = replace(self.options, policy=self._wiring.policy)
+            self.rounds = Rounds(self.out, options, self.clock, self._acknowledge)
             self._hand_over(self.out, self.rounds)
 
     # ---- setting up ----------------------------------------------------
 
-    def _handshake(self) -> None:
-        description = hook("describing the machine", self.machine.describe)
-        self.link.send(
-            Describe(
-                description=description,
-                channels=self.options.n_channels,
-                stream_major=lib.PMIG_STREAM_VERSION_MAJOR,
-                stream_minor=lib.PMIG_STREAM_VERSION_MINOR,
-            )
-        )
-        answer = self.link.receive(
-            "waiting to be accepted", self.options.handshake_timeout_ms, Accept, Refuse
-        )
-        if isinstance(answer, Refuse):
-            raise RefusedError(answer.differences)
-        assert isinstance(answer, Accept)
-        self._dialer.token = answer.token
-        # Raw is understood by everybody.
-        self._encodings = answer.encodings | 1 << lib.PMIG_ENCODING_RAW
-        self.link.ping()
+    def _how(self) -> SenderOptions:
+        return self.sender_options(self._wiring.encodings, late=self.options.may_be_late)
 
     def _open_channels(self, out: Outgoing) -> None:
-        channels = []
-        for index in range(self.options.n_channels):
-            sock = self._dialer.data(index)
-            out.own(sock)
-            channels.append(Channel.from_socket(sock))
-        self.link.receive("opening the data channels", self.options.handshake_timeout_ms, Ready)
-        out.start(channels, bytes.fromhex(self.session), self.sender_options(self._encodings))
+        channels = self._wiring.dial(self.link, out)
+        out.start(channels, bytes.fromhex(self.session), self._how())
         self.tuner.attach(out.sender)
         out.sender.hint()
         # Later than this it may still come, and says nothing any more.
@@ -138,19 +121,23 @@ class Migration(Flow):
         assert self.out is not None
         return resend_stale(self.out, ack, stats, self.link)
 
-    def _round(self, rounds: Rounds, disturbed: bool = False) -> None:
+    def _round(self, send: Callable[[], None]) -> None:
+        """A round of which the destination says that it has it."""
         self.trouble.check()
         with self.link.expecting(EpochAck):
-            rounds.fuzzy(disturbed)
+            send()
         self.link.ping()
 
-    def _rehearsed_round(self, rounds: Rounds) -> None:
-        """A round with a rehearsal beside it."""
+    def _rehearsed_round(self, send: Callable[[], None]) -> SwitchoverCosts:
+        """A round with a rehearsal beside it.
+
+        :returns: the least that each part of a switchover has taken.
+        """
         self.enter(SourceState.REHEARSING)
         limit_ms = self.options.rehearsal_timeout_ms
         thread = RehearsalThread(self.guest, self.link, self.trouble, limit_ms)
         try:
-            self._round(rounds, disturbed=True)
+            self._round(send)
         except MigrateError as error:
             self.trouble.report(error)
             raise
@@ -160,52 +147,144 @@ class Migration(Flow):
         assert rehearsal is not None
         self.rehearsal = shortest(self.rehearsal, rehearsal)
         self.enter(SourceState.PRECOPY)
-
-    def _rehearse(self, rounds: Rounds) -> SwitchoverCosts:
-        """Rehearse while pages flow; again if they flowed so much that the
-        times say more about them than about the blackout.
-        """
-        self._rehearsed_round(rounds)
-        if rounds.history[-1].sent_pages > QUIET_PAGES:
-            self.obey(rounds.decide(None), rounds)
-            self._rehearsed_round(rounds)
-        assert self.rehearsal is not None
         return costs_of(self.rehearsal)
 
     def _hand_over(self, out: Outgoing, rounds: Rounds) -> None:
-        self._round(rounds)
-        self.obey(rounds.decide(None), rounds)
-        costs = self._rehearse(rounds)
-        blackout = Blackout(self.guest, out, rounds, self.track, self.trouble, self.options.policy)
+        blackout = Blackout(self.guest, out, rounds, self.track, self._wiring.policy)
+        leaving = self._send_rounds(blackout, out, rounds)
+        if leaving is not None:
+            self._leave(leaving, blackout, out, rounds)
+
+    def _send_rounds(self, blackout: Blackout, out: Outgoing, rounds: Rounds) -> Decision | None:
+        """Until the guest was handed over, or is to go ahead of its pages.
+
+        A rehearsal is repeated if pages flowed so much beside it that the
+        times say more about them than about the blackout.
+        """
+        if self._wiring.policy.post_copy is PostCopy.NOW:
+            return Decision(Action.POST_COPY, 0.0, 0.0, "as asked for, before any round")
+        costs: SwitchoverCosts | None = None
+        self._round(rounds.fuzzy)
         while True:
             decision = rounds.decide(costs)
+            self._obey(decision, rounds)
+            if decision.action is Action.POST_COPY:
+                return decision
+            if decision.action is Action.SWITCH and costs is not None:
+                capture = partial(blackout.capture, costs)
+                if self._switch(capture, out, rounds):
+                    return None
+            costs = self._next_round(rounds, costs)
+
+    def _next_round(self, rounds: Rounds, costs: SwitchoverCosts | None) -> SwitchoverCosts | None:
+        """:returns: what the switchover costs; None as long as that is not known."""
+        if costs is None:
+            costs = self._rehearsed_round(lambda: rounds.fuzzy(disturbed=True))
+            quiet = rounds.history[-1].sent_pages <= QUIET_PAGES
+            again = self.rehearsal is not None and self.rehearsal.repetitions > 1
+            return costs if quiet or again else None
+        if costs.fixed_ms > 0.5 * self.options.policy.downtime_limit_ms:
+            # Sending pages does not help: perhaps the times were unlucky.
+            return self._rehearsed_round(lambda: rounds.fuzzy(disturbed=True))
+        self._round(rounds.fuzzy)
+        return costs
+
+    def _obey(self, decision: Decision, rounds: Rounds) -> None:
+        """:raises NotConvergedError: the policy gives up."""
+        try:
             self.obey(decision, rounds)
-            if decision.action is Action.SWITCH and self._switch(blackout, out, rounds, costs):
-                return
-            if costs.fixed_ms > 0.5 * self.options.policy.downtime_limit_ms:
-                # Sending pages does not help: perhaps the times were unlucky.
-                self._rehearsed_round(rounds)
-                assert self.rehearsal is not None
-                costs = costs_of(self.rehearsal)
-            else:
-                self._round(rounds)
+        except NotConvergedError as error:
+            if not self._wiring.late_reason:
+                raise
+            words = f"{error}; and post-copy is not possible: {self._wiring.late_reason}"
+            raise NotConvergedError(words) from None
+
+    # ---- the switchover without the pages ------------------------------
+
+    def _leave(self, decision: Decision, blackout: Blackout, out: Outgoing, rounds: Rounds) -> None:
+        """The guest goes ahead, and the pages that are left follow it."""
+        rounds.leave_because(decision)
+        costs = self._rehearsed_round(rounds.name_outstanding)
+        # What was written since, and how long naming it takes.
+        self._round(rounds.name_outstanding)
+        self.predicted_downtime_ms = rounds.leave_ms(costs)
+        self._following = Following(
+            self._dialer,
+            out,
+            rounds,
+            self.track,
+            self._reconnect,
+            self._stop,
+            decision.reason,
+        )
+        self._switch(blackout.leave, out, rounds)
+
+    def _reconnect(self, link: Link, attempt: int, missing: bytes) -> LateSending:
+        """Channels for another attempt to send these pages."""
+        assert self.out is not None
+        channels = self._wiring.dial(link, self.out, attempt)
+        self.out.restart(channels, bytes.fromhex(self.session), self._how())
+        self.tuner.attach(self.out.sender)
+        self.out.sender.owe(missing)
+        return LateSending(self.out.sender, self._dialer.trouble)
+
+    def _follow(self) -> None:
+        """Until the last page has arrived, if any was left behind."""
+        following = self._following
+        if following is None:
+            return
+        try:
+            following.run()
+        except NeverRanError:
+            self.track.to(SourceState.RESOLVING)
+            self.may_resume = True
+            raise
+        self._link = following.link
+        self.track.to(SourceState.COMPLETED)
+
+    def recover(self, target: Address | Connector | None) -> Report:
+        """Try again, from the state INCOMPLETE."""
+        assert self._following is not None
+        if not self._closed:
+            self._stop.clear()
+        self._following.lose()
+        self._following.retarget(target)
+        return self._go_on(self._follow)
+
+    def owed_pages(self) -> int | None:
+        """Outstanding pages that were not sent yet; any thread."""
+        return self._following.progress() if self._following is not None else None
+
+    def _is_owed(self) -> bool:
+        unsettled = (SourceState.INCOMPLETE, SourceState.IN_DOUBT)
+        left = self._following is not None and self.track.state in unsettled
+        return left and not self._closed
+
+    @property
+    def late(self) -> LateReport | None:
+        return self._following.report if self._following is not None else None
+
+    @property
+    def faults(self) -> FaultReport | None:
+        return self._following.faults if self._following is not None else None
 
     # ---- the switchover ------------------------------------------------
 
     def _switch(
-        self, blackout: Blackout, out: Outgoing, rounds: Rounds, costs: SwitchoverCosts
+        self, capture: Callable[[], Captured | None], out: Outgoing, rounds: Rounds
     ) -> bool:
         """False when pausing was taken back."""
         self.trouble.check()
-        timer = blackout.limit(self.options.prepare_timeout_ms)
+        limit_ms, late = self.options.prepare_timeout_ms, self._following is not None
+        timer = limit_blackout(self.trouble, limit_ms)
         try:
-            captured = blackout.capture(costs)
+            captured = capture()
             if captured is None:
                 return False
             watch = Stopwatch()
             self._may_be_prepared = True
-            limit_ms = self.options.prepare_timeout_ms
-            preparation = Preparation(self.link, out, rounds, self.enter, limit_ms)
+            self._begin_late(out, rounds, captured)
+            preparation = Preparation(self.link, out, rounds, self.enter, limit_ms, late)
             load_ms = preparation.run(captured.stats)
             prepare_ms = watch.elapsed_ms()
         finally:
@@ -217,11 +296,16 @@ class Migration(Flow):
         resume_ms = self._commit()
         commit_ms = watch.elapsed_ms()
         self.downtime = _downtime(captured, prepare_ms, load_ms, commit_ms, resume_ms)
-        sealed = [(captured.stats, captured.round_ms), *preparation.repairs]
-        for (stats, round_ms), asked in zip(sealed, [*preparation.asked_pages, 0], strict=True):
-            rounds.record_sealed(stats, round_ms, asked)
+        _record(rounds, captured, preparation, late)
+        self._follow()
         self._farewell()
         return True
+
+    def _begin_late(self, out: Outgoing, rounds: Rounds, captured: Captured) -> None:
+        """Loading the state may need pages: they flow from now on."""
+        if self._following is not None:
+            pages = rounds.outstanding_pages + captured.stats.outstanding_pages
+            self._following.begin(self.link, LateSending(out.sender, self.trouble), pages)
 
     def _verify(self) -> None:
         self.enter(SourceState.VERIFYING)
@@ -251,7 +335,8 @@ class Migration(Flow):
         except Exception as error:
             return self._resolve(str(error))
         if isinstance(answer, Running):
-            self.track.to(SourceState.COMPLETED)
+            late = self._following is not None
+            self.track.to(SourceState.POSTCOPY if late else SourceState.COMPLETED)
             return answer.resume_ms
         self.track.to(SourceState.RESOLVING)
         if isinstance(answer, Aborted):
@@ -262,11 +347,13 @@ class Migration(Flow):
     def _farewell(self) -> None:
         # The guest runs elsewhere: nothing here can fail the migration now.
         assert self.out is not None
+        if self._link is None:
+            return
         with contextlib.suppress(MigrateError):
             self.out.sender.end()
         with contextlib.suppress(MigrateError):
-            self.link.send(Done())
-        self.link.close(FAREWELL_MS)
+            self._link.send(Done())
+        self._link.close(FAREWELL_MS)
 
     # ---- in doubt ------------------------------------------------------
 
@@ -279,6 +366,10 @@ class Migration(Flow):
         return self._accept(verdict)
 
     def _accept(self, verdict: Verdict) -> float:
+        if self._following is not None and verdict.kind in _GONE:
+            self._following.lose()
+            self.track.to(SourceState.RECOVERING)
+            return verdict.resume_ms
         if verdict.kind is VerdictKind.RUNNING:
             self.track.to(SourceState.COMPLETED)
             return verdict.resume_ms
@@ -292,14 +383,28 @@ class Migration(Flow):
 
     def resolve(self, abort: bool) -> Report:
         """Ask again, from the state IN_DOUBT."""
-        try:
+
+        def ask() -> None:
             self._resolve("asked again", abort)
+            self._follow()
+
+        return self._go_on(ask)
+
+    def _go_on(self, what: Callable[[], None]) -> Report:
+        """Something that was left open is to be finished."""
+        try:
+            what()
+            if self._following is not None:
+                self._farewell()
         except Exception as error:
             return self._end_badly(error)
+        finally:
+            self.release()
         return self.report(Outcome.COMPLETED, Guest.DESTINATION)
 
     def stop(self) -> None:
-        """End a resolve that is under way."""
+        """End a resolve, or a recovery, that is under way, and allow no other."""
+        self._closed = True
         self._stop.set()
 
     # ---- the end -------------------------------------------------------
@@ -323,6 +428,16 @@ class Migration(Flow):
     def _close(self) -> None:
         if self._link is not None:
             self._link.close()
+
+
+def _record(rounds: Rounds, captured: Captured, preparation: Preparation, late: bool) -> None:
+    """Add the sealed rounds to the reports."""
+    if late:
+        rounds.record_left(captured.stats, captured.round_ms)
+        return
+    sealed = [(captured.stats, captured.round_ms), *preparation.repairs]
+    for (stats, round_ms), asked in zip(sealed, [*preparation.asked_pages, 0], strict=True):
+        rounds.record_sealed(stats, round_ms, asked)
 
 
 def _downtime(

@@ -20,7 +20,11 @@ EXPLANATION_S = 0.5
 
 
 class Outgoing:
-    """Owns the C objects of the sending side and closes them in order."""
+    """Owns the C objects of the sending side and closes them in order.
+
+    The tracker and the view live as long as it does; channels and sender can
+    be given up and replaced.
+    """
 
     def __init__(self, machine: Machine, kind: TrackerKind, trouble: Trouble) -> None:
         self.memory: Memory = machine.memory()
@@ -28,6 +32,7 @@ class Outgoing:
         self._stack = contextlib.ExitStack()
         self._tracker = self._stack.enter_context(machine.tracker(kind))
         self.facts = Tracker(self._tracker.kind.value, self._tracker.variant, self._tracker.reason)
+        self._wires = contextlib.ExitStack()
         self._view: View | None = None
         self._sender: Sender | None = None
 
@@ -44,18 +49,37 @@ class Outgoing:
     def start(self, channels: Sequence[Channel], session: bytes, options: SenderOptions) -> None:
         """Begin to track, and make the sender; takes over the channels."""
         for channel in channels:
-            self._stack.enter_context(channel)
+            self._wires.enter_context(channel)
         self._stack.callback(self._stop)
         self._tracker.start()
         self._view = self._stack.enter_context(View(self._tracker))
-        self._sender = self._stack.enter_context(
-            Sender(self.memory, self._view, channels, session, options)
-        )
+        self._make_sender(channels, session, options)
         self._trouble.on_trouble(lambda _error: self.sender.cancel())
+
+    def restart(self, channels: Sequence[Channel], session: bytes, options: SenderOptions) -> None:
+        """Make another sender, after drop_sender(); takes over the channels."""
+        for channel in channels:
+            self._wires.enter_context(channel)
+        self._make_sender(channels, session, options)
+
+    def _make_sender(
+        self, channels: Sequence[Channel], session: bytes, options: SenderOptions
+    ) -> None:
+        self._sender = self._wires.enter_context(
+            Sender(self.memory, self.view, channels, session, options)
+        )
+
+    def drop_sender(self) -> None:
+        """Give up the sender and its channels; idempotent."""
+        if self._sender is not None:
+            self._sender.cancel()
+        # What broke may say so again.
+        with contextlib.suppress(EngineError):
+            self._wires.close()
 
     def own(self, sock: socket.socket) -> None:
         """Close sock after everything that uses it."""
-        self._stack.callback(sock.close)
+        self._wires.callback(sock.close)
 
     def explain(self, error: EngineError) -> Exception:
         """The better explanation of an error of the sender."""
@@ -69,6 +93,10 @@ class Outgoing:
         """Live figures; any thread."""
         return self._sender.progress() if self._sender is not None else None
 
+    def owed_pages(self) -> int | None:
+        """Outstanding pages that were not sent; any thread."""
+        return self._sender.owed_pages() if self._sender is not None else None
+
     def _stop(self) -> None:
         # Whatever goes wrong here, the guest's fate is decided already.
         with contextlib.suppress(EngineError):
@@ -76,6 +104,5 @@ class Outgoing:
 
     def close(self) -> None:
         """Stop sending and tracking; idempotent."""
-        if self._sender is not None:
-            self._sender.cancel()
+        self.drop_sender()
         self._stack.close()

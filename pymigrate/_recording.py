@@ -70,7 +70,7 @@ class Recording(Flow):
     def _record(self, out: Outgoing, rounds: Rounds) -> None:
         # Nothing is loaded here, so there is nothing to rehearse.
         costs = SwitchoverCosts()
-        blackout = Blackout(self.guest, out, rounds, self.track, self.trouble, self.options.policy)
+        blackout = Blackout(self.guest, out, rounds, self.track, self.options.policy)
         while True:
             self.trouble.check()
             rounds.fuzzy()

@@ -27,6 +27,7 @@ RETRY_S = 0.2
 
 class VerdictKind(Enum):
     RUNNING = "running"  # at the destination
+    COMMITTED = "committed"  # the destination is about to run it
     ABORTED = "aborted"  # the destination never ran it and never will
     UNKNOWN = "unknown"
 
@@ -99,6 +100,8 @@ def _verdict(link: Link, status: Status) -> Verdict:
         return Verdict(VerdictKind.RUNNING)
     if status.state == "aborted":
         return Verdict(VerdictKind.ABORTED, status.reason)
+    if status.state == "committed":
+        return Verdict(VerdictKind.COMMITTED, "the destination says 'committed'")
     words = {
         "unknown": "the destination knows nothing of this session",
         "broken": "the destination could not resume the guest and cannot undo it",

@@ -35,6 +35,7 @@ class Rounds:
 
     :param acknowledge: waits for the peer; None where there is no peer.
     :ivar throttle_percent: in force; who throttles the guest sets it.
+    :ivar outstanding_pages: named before the guest was paused.
     """
 
     def __init__(
@@ -52,6 +53,9 @@ class Rounds:
         self._stats: RoundStats | None = None
         self._stale_pages = 0
         self._watch = clock
+        self._leaving = Decision(Action.POST_COPY, 0.0, 0.0, "")
+        self._naming_ms = 0.0
+        self.outstanding_pages = 0
 
     def fuzzy(self, disturbed: bool = False) -> None:
         """One round with the guest running; its pages have arrived after it.
@@ -87,13 +91,47 @@ class Rounds:
         """The last round, with the guest paused and its state captured."""
         return self._send(EpochKind.SEALED)
 
+    def name_outstanding(self) -> None:
+        """Name what is pending, and let the guest run on; it is known at the
+        destination after it.
+        """
+        watch = Stopwatch()
+        stats = self._call(lambda: self._out.sender.defer(EpochKind.FUZZY))
+        assert self._acknowledge is not None
+        stale_pages = self._acknowledge(stats)
+        duration_ms = watch.elapsed_ms()
+        self._naming_ms = duration_ms
+        self.outstanding_pages += stats.outstanding_pages
+        self._add(stats, duration_ms, self._leaving, None, stale_pages)
+
+    def leave(self) -> RoundStats:
+        """Name what was written since, with the guest paused."""
+        return self._call(lambda: self._out.sender.defer(EpochKind.SEALED))
+
+    def leave_ms(self, costs: SwitchoverCosts) -> float:
+        """Predicted downtime of leaving now; after name_outstanding()."""
+        return costs.fixed_ms + self._naming_ms
+
+    def leave_because(self, decision: Decision) -> None:
+        """Why the guest goes ahead of its pages; for the reports."""
+        self._leaving = decision
+
+    def record_left(self, stats: RoundStats, duration_ms: float) -> None:
+        """Add the sealed round that named pages."""
+        self._add(stats, duration_ms, self._leaving, None)
+
+    def record_late(self, stats: RoundStats) -> None:
+        """Add what was sent after the switchover, on one set of connections."""
+        late = Decision(self._leaving.action, 0.0, 0.0, "late pages")
+        self._add(stats, stats.duration_ns / 1e6, late, None)
+
     def record_sealed(self, stats: RoundStats, duration_ms: float, stale_pages: int = 0) -> None:
         """Add a sealed round to the reports, once the blackout is over.
 
         :param stale_pages: asked for again after it.
         """
-        self._stale_pages = stale_pages
-        self._add(stats, duration_ms, Decision(Action.SWITCH, 0.0, 0.0, "sealed"), None)
+        sealed = Decision(Action.SWITCH, 0.0, 0.0, "sealed")
+        self._add(stats, duration_ms, sealed, None, stale_pages)
 
     def pending_pages(self) -> int:
         """Gather writes, and count what the next round would look at."""
@@ -113,7 +151,7 @@ class Rounds:
         self._out.sender.hold(decision.hold)
         last, stats = self.history[-1], self._stats
         assert stats is not None
-        self._add(stats, last.duration_ms, decision, last)
+        self._add(stats, last.duration_ms, decision, last, self._stale_pages)
         return decision
 
     def downtime_ms(self, costs: SwitchoverCosts, pages: int) -> float:
@@ -121,8 +159,11 @@ class Rounds:
         return final_downtime_ms(estimate(self.history, costs), pages)
 
     def _send(self, kind: EpochKind) -> RoundStats:
+        return self._call(lambda: self._out.sender.round(kind))
+
+    def _call(self, round_: Callable[[], RoundStats]) -> RoundStats:
         try:
-            return self._out.sender.round(kind)
+            return round_()
         except EngineError as error:
             raise self._out.explain(error) from error
 
@@ -132,6 +173,7 @@ class Rounds:
         duration_ms: float,
         decision: Decision,
         measured: RoundMeasurement | None,
+        stale_pages: int = 0,
     ) -> None:
         sending_s = max(duration_ms / 1e3 - stats.harvest_ns / 1e9, 1e-9)
         report = RoundReport(
@@ -158,7 +200,8 @@ class Rounds:
             throttle_percent=self.throttle_percent,
             hot_pages=measured.hot_pages if measured else 0,
             held_pages=stats.held_pages,
-            stale_pages=self._stale_pages,
+            stale_pages=stale_pages,
+            outstanding_pages=stats.outstanding_pages,
             **encoding_facts(stats, self._out.sender.tuning),
         )
         self.reports.append(report)

@@ -4,26 +4,29 @@
 Theory of operation. serve() runs on the caller's thread and follows the
 control connection; the intake's thread follows the data. What the intake
 finds is put into the control connection's inbox, so that there is one order
-of events. From PREPARED on the handover decides, whoever asks it.
+of events. From PREPARED on the handover decides, whoever asks it. Where
+pages come late, the arrival sees to them once the guest runs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
+from pymigrate._arrival import Arrival
+from pymigrate._building import MachineFactory, build_machine
 from pymigrate._clock import Stopwatch
-from pymigrate._engine import ENCODINGS_ALL, lib
+from pymigrate._connection import Connection
+from pymigrate._engine import ENCODINGS_ALL
 from pymigrate._guest import hook
 from pymigrate._handover import Fate, Handover
 from pymigrate._intake import DataSockets, Epoch, Intake
 from pymigrate._link import Link
+from pymigrate._reception import answer_decision
 from pymigrate._stale import pack_stale
 from pymigrate._trouble import Trouble
-from pymigrate._verify import MAX_VERIFY_BLOCKS, hashes_of
+from pymigrate._verify import answer_verify
 from pymigrate.errors import (
     CancelledError,
     EngineError,
@@ -40,7 +43,6 @@ from pymigrate.machine import Machine
 from pymigrate.options import Options
 from pymigrate.protocol import (
     Abort,
-    Aborted,
     Accept,
     Commit,
     Describe,
@@ -56,18 +58,14 @@ from pymigrate.protocol import (
     Refuse,
     Rehearse,
     Rehearsed,
-    Running,
-    Status,
-    VerifyHashes,
     VerifyPages,
     Welcome,
     negotiate,
 )
+from pymigrate.report import FaultReport
 from pymigrate.states import DESTINATION_TRANSITIONS, DestinationState, StateTrack
 
-__all__ = ["MachineFactory", "Session", "answer_decision"]
-
-MachineFactory = Callable[[dict[str, Any]], Machine]
+__all__ = ["Session"]
 
 # How long a failed destination waits for the source to read why.
 FAREWELL_MS = 1000
@@ -99,6 +97,8 @@ class Session:
         self.clock = Stopwatch()
         self._link: Link | None = None
         self._intake: Intake | None = None
+        # For late pages, where the source may send any.
+        self._arrival: Arrival | None = None
 
     @property
     def link(self) -> Link:
@@ -112,6 +112,7 @@ class Session:
     def serve(self, factory: MachineFactory) -> None:
         """Follow the migration to its end.
 
+        :raises IncompleteError: the guest runs here, and lacks pages.
         :raises MigrateError: it failed, and the guest was never run here.
         """
         try:
@@ -127,7 +128,15 @@ class Session:
                 raise cause from error
             if not isinstance(error, Exception):
                 raise
-        self._conclude()
+        self._follow_pages(self._initial, self._options.recover_timeout_ms)
+
+    def recover(self, timeout_ms: int | None) -> None:
+        """Wait for the source again, after an IncompleteError.
+
+        :param timeout_ms: for how long; None: no limit.
+        :raises IncompleteError: as before.
+        """
+        self._follow_pages(None, timeout_ms)
 
     def _cause(self, error: BaseException) -> BaseException:
         """What an error of the engine, or an impossible step, really means."""
@@ -135,11 +144,25 @@ class Session:
             return self.trouble.error or error
         return error
 
+    @property
+    def faults(self) -> FaultReport | None:
+        """What waiting for pages has cost so far. Any thread."""
+        return self._arrival.report() if self._arrival is not None else None
+
+    @property
+    def missing_pages(self) -> int:
+        """Of a guest that runs, or may soon. Any thread."""
+        return self._arrival.missing_pages if self._arrival is not None else 0
+
     def cancel(self, error: MigrateError) -> None:
-        """Give up, unless it is decided that the guest runs here. Any thread."""
+        """Give up, unless it is decided that the guest runs here; in that case
+        do not wait for a source that is out of reach. Any thread.
+        """
         self.trouble.report(error)
         self.handover.abort(str(error))
         self.handover.source_knows.set()
+        if self._arrival is not None:
+            self._arrival.stop()
 
     # ---- until prepared ------------------------------------------------
 
@@ -161,49 +184,49 @@ class Session:
         describe = self.link.receive("waiting for the description", limit_ms, Describe)
         self.machine = self._build(describe, factory)
         self.track.to(DestinationState.CHANNELS)
-        # The source may open its channels as soon as it reads this.
-        self.link.send(
-            Accept(token=self.handover.token, host=asdict(host_facts()), encodings=ENCODINGS_ALL)
-        )
+        self._accept(self.machine, describe)
         self._start_intake(self.machine, self.sockets.wait(describe.channels, limit_ms))
         self.track.to(DestinationState.RECEIVING)
         self.link.send(Ready())
         self._follow(self.machine)
 
+    def _accept(self, machine: Machine, describe: Describe) -> None:
+        """The source may open its channels as soon as it reads this."""
+        late_reason = self._expect_late_pages(machine, describe) if describe.late else ""
+        self.link.send(
+            Accept(
+                token=self.handover.token,
+                host=asdict(host_facts()),
+                encodings=ENCODINGS_ALL,
+                late=self._arrival is not None,
+                late_reason=late_reason,
+            )
+        )
+
+    def _expect_late_pages(self, machine: Machine, describe: Describe) -> str:
+        """:returns: why that is not possible here; empty: it is."""
+        try:
+            arrival = Arrival(
+                machine, self.handover.session, describe.channels, self._options, self.track
+            )
+        except EngineError as error:
+            return str(error)
+        self._arrival = self.handover.arrival = arrival
+        self.trouble.on_trouble(self._release_waits)
+        return ""
+
+    def _release_waits(self, error: MigrateError) -> None:
+        """Loading the state may wait for a page that will not come."""
+        if self._arrival is not None and self.handover.abort_unprepared(str(error)):
+            self._arrival.abandon()
+
     def _build(self, describe: Describe, factory: MachineFactory) -> Machine:
         """The machine that can run the described one, or a refusal."""
-        differences = self._stream_differences(describe)
-        machine = None
-        if not differences:
-            try:
-                machine = hook("building the machine", lambda: factory(describe.description))
-                found = machine
-                differences = hook(
-                    "checking the machine", lambda: found.check(describe.description)
-                )
-            except MachineError as error:
-                differences = [str(error)]
-        if differences or machine is None:
-            if machine is not None:
-                machine.close()
-            self.link.send(Refuse(differences=differences))
-            raise RefusedError(differences)
-        return machine
-
-    def _stream_differences(self, describe: Describe) -> list[str]:
-        found = []
-        ours = lib.PMIG_STREAM_VERSION_MAJOR
-        if describe.stream_major != ours:
-            found.append(
-                f"stream version: the source sends {describe.stream_major}, "
-                f"the destination reads {ours}"
-            )
-        if not 1 <= describe.channels <= self._options.max_channels:
-            found.append(
-                f"channels: the source wants {describe.channels}, "
-                f"the destination takes 1 to {self._options.max_channels}"
-            )
-        return found
+        try:
+            return build_machine(describe, factory, self._options)
+        except RefusedError as error:
+            self.link.send(Refuse(differences=list(error.differences)))
+            raise
 
     def _start_intake(self, machine: Machine, sockets: list[socket.socket]) -> None:
         self._intake = Intake(
@@ -215,10 +238,16 @@ class Session:
             on_epoch=self._acknowledge,
             on_sealed=lambda epoch: self.link.post(SealedMessage(epoch=epoch)),
             on_error=self._on_intake_error,
+            faults=self._arrival.faults if self._arrival is not None else None,
         )
         intake = self._intake
-        self.trouble.on_trouble(lambda _error: intake.cancel())
+        self.trouble.on_trouble(lambda error: self._end_intake(intake, error))
         intake.start()
+
+    def _end_intake(self, intake: Intake, _error: MigrateError) -> None:
+        # A guest that runs needs what still comes.
+        if not self.handover.runs_or_will:
+            intake.cancel()
 
     def _acknowledge(self, epoch: Epoch) -> None:
         event = epoch.event
@@ -235,6 +264,10 @@ class Session:
         )
 
     def _on_intake_error(self, error: MigrateError) -> None:
+        if self._arrival is not None:
+            self._arrival.lose(0, error)
+        if self.handover.runs_or_will:
+            return
         # The source learns at once, not when it next waits for us.
         with contextlib.suppress(MigrateError):
             self.link.send(Error(step=self.track.state.value, message=str(error)))
@@ -264,6 +297,7 @@ class Session:
                 sealed = self._take_sealed(machine, event.epoch, sealed)
             elif isinstance(event, Prepare):
                 prepare = event
+        self._check_late(prepare)
         digest = f"{sealed.event.digest:016x}"
         if (prepare.epoch, prepare.digest) != (sealed.event.epoch, digest):
             raise ProtocolError("preparing: the sealed epoch is not the one that the source sent")
@@ -274,9 +308,24 @@ class Session:
         assert epoch is not None
         if before is not None:
             raise ProtocolError("preparing: two sealed epochs came before PREPARE")
+        if self._arrival is not None and self._arrival.missing_pages:
+            self._begin_late(self._arrival)
         if not epoch.event.stale_pages:
             self._load(machine, epoch.state)
         return epoch
+
+    def _check_late(self, prepare: Prepare) -> None:
+        """Both sides must agree on whether pages come late."""
+        arrival = self._arrival
+        if arrival is not None and prepare.late and not arrival.begun:
+            # All that was left behind came before, or was zero here.
+            self._begin_late(arrival)
+        if prepare.late != (arrival is not None and arrival.begun):
+            raise ProtocolError("preparing: pages are missing, and the source does not say so")
+
+    def _begin_late(self, arrival: Arrival) -> None:
+        assert self._intake is not None
+        arrival.begin(self._intake)
 
     def _rehearse(self, machine: Machine, state: bytes) -> None:
         self.track.to(DestinationState.REHEARSING)
@@ -306,7 +355,7 @@ class Session:
             while True:
                 event = self.link.receive("prepared", limit_ms, VerifyPages, Commit, Abort)
                 if isinstance(event, VerifyPages):
-                    self._hash(self.machine, event)
+                    answer_verify(self.machine.memory(), self.link, event)
                     continue
                 self.handover.on_decided = None
                 answer_decision(self.link, self.handover, event)
@@ -320,29 +369,43 @@ class Session:
         if self.handover.settled() is Fate.ABORTED:
             raise PeerFailedError(f"the guest was not run: {self.handover.reason}")
 
-    def _hash(self, machine: Machine, asked: VerifyPages) -> None:
-        memory = machine.memory()
-        last = asked.first_block + asked.n_blocks
-        if not 1 <= asked.n_blocks <= MAX_VERIFY_BLOCKS or last > memory.blocks:
-            raise ProtocolError("verifying: the source asks for blocks that do not exist")
-        hashes = hashes_of(memory, asked.first_block, asked.n_blocks)
-        self.link.send(
-            VerifyHashes(first_block=asked.first_block, n_blocks=asked.n_blocks, body=hashes)
-        )
-
     # ---- the end -------------------------------------------------------
 
-    def _conclude(self) -> None:
-        """The guest runs here, or is broken here: let the source know."""
+    @property
+    def _initial(self) -> Connection:
+        """The connections that the migration began with."""
+        assert self._intake is not None
+        return Connection(self.link, self.sockets, self._intake)
+
+    def _follow_pages(self, connection: Connection | None, timeout_ms: int | None) -> None:
+        """The guest runs here, or is broken here."""
+        arrival = self._arrival
+        if arrival is not None and arrival.begun and self.handover.fate is Fate.RUNNING:
+            arrival.follow(connection, timeout_ms)
+            connection = arrival.connection
+        self._conclude(connection)
+
+    def _conclude(self, connection: Connection | None) -> None:
+        """Let the source know, and part from it."""
         limit_ms = self._options.linger_timeout_ms
         try:
-            self.link.receive("waiting for the source's farewell", limit_ms, Done)
+            if connection is None:
+                raise PeerLostError("the source is out of reach")
+            connection.link.receive("waiting for the source's farewell", limit_ms, Done)
             self.handover.source_knows.set()
         except MigrateError:
             self.handover.source_knows.wait(limit_ms / 1000)
-        if self._intake is not None:
-            self._intake.finish(1.0)
-        self._close()
+        if connection is not None:
+            connection.intake.finish(1.0)
+            connection.close(FAREWELL_MS)
+        self.close()
+
+    def close(self) -> None:
+        """Give up what is still missing; idempotent. The guest must not run
+        then.
+        """
+        if self._arrival is not None:
+            self._arrival.close()
 
     def _discard(self, error: BaseException) -> None:
         with contextlib.suppress(Exception):
@@ -351,13 +414,16 @@ class Session:
         if self._link is not None and not told:
             with contextlib.suppress(MigrateError):
                 self._link.send(Error(step=self.track.state.value, message=str(error)))
-        self._close()
+        self._disconnect()
+        if self._arrival is not None:
+            self._arrival.abandon()
+        self.close()
         if self.machine is not None:
             self.machine.close()
             self.machine = None
         self.track.to(DestinationState.FAILED)
 
-    def _close(self) -> None:
+    def _disconnect(self) -> None:
         if self._intake is not None:
             self._intake.close()
         self.sockets.close()
@@ -365,18 +431,3 @@ class Session:
             self._link.close(FAREWELL_MS)
         else:
             self._sock.close()
-
-
-def answer_decision(link: Link, handover: Handover, event: Message) -> None:
-    """Carry out COMMIT or ABORT, or say why it is too late for it."""
-    if isinstance(event, Commit):
-        fate = handover.commit()
-    else:
-        assert isinstance(event, Abort)
-        fate = handover.abort(event.reason)
-    if fate is Fate.RUNNING and isinstance(event, Commit):
-        link.send(Running(resume_ms=handover.resume_ms))
-    elif fate is Fate.ABORTED:
-        link.send(Aborted(reason=handover.reason))
-    else:
-        link.send(Status(state=handover.settled().value, reason=handover.reason))

@@ -13,7 +13,7 @@ from pymigrate.errors import ProtocolError
 from pymigrate.protocol import VerifyHashes, VerifyPages
 from pymigrate.report import Verify
 
-__all__ = ["MAX_VERIFY_BLOCKS", "hashes_of", "verify_pages"]
+__all__ = ["answer_verify", "hashes_of", "verify_pages"]
 
 # 1 GiB of guest memory at a time: 2 MiB of hashes.
 MAX_VERIFY_BLOCKS = 4096
@@ -45,6 +45,18 @@ def verify_pages(memory: Memory, link: Link, timeout_ms: int) -> tuple[Verify, s
         mismatches += len(different)
     pages = memory.size_bytes // PAGE_BYTES
     return Verify(pages, mismatches, watch.elapsed_ms()), where
+
+
+def answer_verify(memory: Memory, link: Link, asked: VerifyPages) -> None:
+    """The destination's part of it.
+
+    :raises ProtocolError: there are no such blocks.
+    """
+    last = asked.first_block + asked.n_blocks
+    if not 1 <= asked.n_blocks <= MAX_VERIFY_BLOCKS or last > memory.blocks:
+        raise ProtocolError("verifying: the source asks for blocks that do not exist")
+    hashes = hashes_of(memory, asked.first_block, asked.n_blocks)
+    link.send(VerifyHashes(first_block=asked.first_block, n_blocks=asked.n_blocks, body=hashes))
 
 
 def _chunks(blocks: int) -> Iterator[tuple[int, int]]:

@@ -9,40 +9,53 @@
 
 While it is open, also between migrations, it answers sources that ask what
 became of theirs. A file address loads that file instead.
+
+A guest may run here before all of its pages have come; serve_one() returns
+when they have. Where the source is lost meanwhile, the report says so, and
+recover() waits for it again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hmac
 import select
 import socket
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import asdict
 from types import TracebackType
 
+from pymigrate._building import MachineFactory
 from pymigrate._clock import Stopwatch
 from pymigrate._guest import hook
-from pymigrate._handover import Fate, Handover
-from pymigrate._link import Link
+from pymigrate._handover import Fate
 from pymigrate._listener import Listener
 from pymigrate._load_file import FileLoader
-from pymigrate._session import MachineFactory, Session, answer_decision
+from pymigrate._patient import PatientPause
+from pymigrate._reception import Reception
+from pymigrate._session import Session
 from pymigrate.addresses import Address, Scheme, parse_address
-from pymigrate.errors import CancelledError, MigrateError, RefusedError, StepTimeoutError
+from pymigrate.errors import (
+    CancelledError,
+    IncompleteError,
+    MigrateError,
+    RefusedError,
+    StepTimeoutError,
+)
 from pymigrate.host import host_facts
 from pymigrate.machine import Machine
 from pymigrate.options import Options
-from pymigrate.protocol import Abort, Commit, Done, Hello, Query, Status, Welcome, negotiate
+from pymigrate.protocol import (
+    Hello,
+)
 from pymigrate.report import Guest, Outcome, Report
 from pymigrate.states import DestinationState
 
 __all__ = ["Destination", "MachineFactory"]
 
-# Sources that wait to be served, and sessions whose fate is remembered.
+# Sources that wait to be served.
 MAX_WAITING = 16
-MAX_REMEMBERED = 256
+CLOSE_PATIENCE_S = 0.5
 
 
 class Destination:
@@ -60,9 +73,10 @@ class Destination:
         self._options = options or Options()
         self._condition = threading.Condition()
         self._waiting: deque[tuple[socket.socket, Hello]] = deque()
-        self._fates: OrderedDict[str, Handover] = OrderedDict()
+        self._reception = Reception(self._options)
         self._session: Session | None = None
         self._machine: Machine | None = None
+        self._busy = threading.Lock()
         self._cancelled: CancelledError | None = None
         self._listener: Listener | None = None
         self.address = parse_address(listen)
@@ -84,12 +98,22 @@ class Destination:
     def take_machine(self) -> Machine:
         """The machine that runs here; the caller closes it from now on.
 
-        :raises RuntimeError: there is none.
+        :raises RuntimeError: there is none, or pages of it are missing.
         """
+        if self.missing_pages:
+            raise RuntimeError(
+                f"{self.missing_pages} pages of the machine are missing: recover() comes first"
+            )
         machine, self._machine = self._machine, None
         if machine is None:
             raise RuntimeError("no machine runs here")
         return machine
+
+    @property
+    def missing_pages(self) -> int:
+        """Of a guest that runs here already, or may soon. Any thread."""
+        session = self._session
+        return session.missing_pages if session is not None else 0
 
     # ---- serving -------------------------------------------------------
 
@@ -108,17 +132,39 @@ class Destination:
         session = Session(sock, hello, self._options)
         with self._condition:
             self._session = session
-            self._remember(session.handover)
+            self._reception.remember(session.handover)
             cancelled = self._cancelled
         if cancelled is not None:
             session.cancel(cancelled)
         try:
-            session.serve(self._factory)
+            with self._busy:
+                session.serve(self._factory)
+        except IncompleteError as error:
+            return self._incomplete(session, error)
         except Exception as error:
             return self._failed(session, error)
         finally:
             self._machine, session.machine = session.machine, None
         return self._served(session)
+
+    def recover(self, timeout_ms: int | None = None) -> Report:
+        """Wait for the source again, after an outcome of incomplete.
+
+        :param timeout_ms: for how long; None: no limit.
+        :raises RuntimeError: nothing is incomplete.
+        """
+        session = self._session
+        if session is None or self.state is not DestinationState.LOST:
+            raise RuntimeError(f"nothing to recover in state {self.state.value}")
+        try:
+            with self._busy:
+                session.recover(timeout_ms)
+        except IncompleteError as error:
+            return self._incomplete(session, error)
+        return self._served(session)
+
+    def _incomplete(self, session: Session, error: IncompleteError) -> Report:
+        return self._report(session, Outcome.INCOMPLETE, Guest.DESTINATION, str(error))
 
     def _served(self, session: Session) -> Report:
         if session.handover.fate is Fate.RUNNING:
@@ -149,6 +195,8 @@ class Destination:
             config=self._options.describe(),
             total_ms=session.clock.elapsed_ms(),
             wire_bytes=session.wire_bytes,
+            faults=session.faults,
+            missing_pages=session.missing_pages,
             error=error,
             differences=differences,
         )
@@ -204,7 +252,9 @@ class Destination:
     def _on_hello(self, sock: socket.socket, hello: Hello) -> None:
         """Hand a new connection to whom it concerns."""
         if hello.role == "query":
-            self._answer(sock, hello)
+            self._reception.answer(sock, hello)
+        elif hello.role == "recover":
+            self._reception.rejoin(sock, hello)
         elif hello.role == "data":
             self._take_data(sock, hello)
         else:
@@ -220,41 +270,16 @@ class Destination:
 
     def _take_data(self, sock: socket.socket, hello: Hello) -> None:
         session = self._session
-        mine = session is not None and _is_genuine(session.handover, hello)
-        if session is None or not mine or not session.sockets.add(hello.channel, sock):
+        if session is None or self._reception.find(hello) is not session.handover:
             sock.close()
-
-    def _answer(self, sock: socket.socket, hello: Hello) -> None:
-        """A source asks what became of its session."""
-        limit_ms = self._options.connect_timeout_ms
-        link = Link(sock, "the source that asks", self._options.peer_timeout_ms, received=1)
-        try:
-            link.send(Welcome(version=negotiate(hello)))
-            link.receive("waiting for the question", limit_ms, Query)
-            handover = self._fates.get(hello.session)
-            if handover is None or not _is_genuine(handover, hello):
-                link.send(Status(state="unknown"))
-                return
-            fate = handover.settled()
-            link.send(Status(state=fate.value, reason=handover.reason))
-            if fate in (Fate.PREPARING, Fate.PREPARED):
-                answer_decision(
-                    link,
-                    handover,
-                    link.receive("waiting for the decision", limit_ms, Commit, Abort),
-                )
-            link.receive("waiting for the farewell", limit_ms, Done)
-            handover.source_knows.set()
-        except MigrateError:
-            # It will ask again.
-            pass
-        finally:
-            link.close(limit_ms)
-
-    def _remember(self, handover: Handover) -> None:
-        self._fates[handover.session] = handover
-        while len(self._fates) > MAX_REMEMBERED:
-            self._fates.popitem(last=False)
+            return
+        arrival = session.handover.arrival
+        if hello.attempt == 0:
+            taken = session.sockets.add(hello.channel, sock)
+        else:
+            taken = arrival is not None and arrival.take_data(sock, hello)
+        if not taken:
+            sock.close()
 
     # ---- the end -------------------------------------------------------
 
@@ -280,6 +305,11 @@ class Destination:
         for sock, _ in waiting:
             sock.close()
         machine, self._machine = self._machine, None
+        if self._session is not None:
+            if machine is not None and self._session.missing_pages:
+                # Those of its vCPUs that wait for a page fail after this.
+                PatientPause(machine, CLOSE_PATIENCE_S)
+            self._session.close()
         if machine is not None:
             machine.close()
 
@@ -293,12 +323,6 @@ class Destination:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _is_genuine(handover: Handover, hello: Hello) -> bool:
-    """Does the connection belong to the session? Its token proves it."""
-    same = hello.session == handover.session
-    return same and hmac.compare_digest(hello.token.encode(), handover.token.encode())
 
 
 def _is_gone(sock: socket.socket) -> bool:

@@ -22,7 +22,8 @@
     ├── CancelledError          cancel() was called
     ├── TooLateError            cancel() after the commit
     ├── NotRunningError         tune() before or after the migration
-    └── InDoubtError            commit was sent, its answer never came
+    ├── InDoubtError            commit was sent, its answer never came
+    └── IncompleteError         the guest moved, and some of its pages did not
 
 Where a migration reports instead of raising (:meth:`Source.migrate`), the
 sentence of the exception is the report's ``error``.
@@ -40,6 +41,7 @@ __all__ = [
     "EngineCancelled",
     "EngineError",
     "InDoubtError",
+    "IncompleteError",
     "MachineError",
     "MigrateError",
     "NotConvergedError",
@@ -157,6 +159,14 @@ class InDoubtError(MigrateError):
 
     The source stays paused: the destination may be running. Ask again with
     :meth:`Source.resolve`.
+    """
+
+
+class IncompleteError(MigrateError):
+    """The guest runs at the destination, and pages of it are missing there.
+
+    They are at the source, which is out of reach. Both sides keep what they
+    have: see :meth:`Source.recover` and :meth:`Destination.recover`.
     """
 
 

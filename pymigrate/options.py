@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from pymigrate._engine import TrackerKind
-from pymigrate.policy import PolicyOptions
+from pymigrate.policy import PolicyOptions, PostCopy
 from pymigrate.report import RoundReport
 from pymigrate.states import State
 from pymigrate.tuning import MAX_CHANNELS, Choice, Compression, Tuning
@@ -63,6 +63,10 @@ class Options:
     :ivar linger_timeout_ms: a destination that runs, and whose answer may
         not have arrived, waits for the source's question this long before
         serve_one() returns.
+    :ivar recover_timeout_ms: pages are missing, and the other side is out of
+        reach: how long to try to reach it, or to wait for it, before
+        reporting that.
+    :ivar pause_when_lost: pause the guest then (destination).
     :ivar on_state: called at every state of the protocol, on this side.
     :ivar on_round: called after every round (source).
     """
@@ -91,6 +95,8 @@ class Options:
     resolve_timeout_ms: int = 30_000
     prepared_timeout_ms: int = 20_000
     linger_timeout_ms: int = 10_000
+    recover_timeout_ms: int = 300_000
+    pause_when_lost: bool = False
     on_state: Callable[[State], None] | None = None
     on_round: Callable[[RoundReport], None] | None = None
 
@@ -100,9 +106,29 @@ class Options:
         for name, value in vars(self).items():
             if name.endswith("_timeout_ms") and value <= 0:
                 raise ValueError(f"{name} is {value}, expected more than 0")
+        self._check_post_copy()
         self._check_delta()
         self._check_cpus()
         _ = self.tuning  # which checks its members
+
+    def _check_post_copy(self) -> None:
+        if not self.may_be_late:
+            return
+        if self.verify:
+            raise ValueError(
+                "verify compares all pages before the guest runs, "
+                "and with post-copy they are not there yet"
+            )
+        if self.n_channels == MAX_CHANNELS:
+            raise ValueError(
+                f"post-copy has a connection of its own: channels is {MAX_CHANNELS}, "
+                f"expected at most {MAX_CHANNELS - 1}"
+            )
+
+    @property
+    def may_be_late(self) -> bool:
+        """Pages may be sent after the switchover (source)."""
+        return self.policy.post_copy is not PostCopy.NEVER
 
     def _check_delta(self) -> None:
         memory = self.delta_memory_bytes

@@ -25,6 +25,7 @@ __all__ = [
     "Abort",
     "Aborted",
     "Accept",
+    "Arrived",
     "Commit",
     "Describe",
     "Done",
@@ -32,6 +33,7 @@ __all__ = [
     "Error",
     "Hello",
     "Message",
+    "Missing",
     "Ping",
     "Pong",
     "Populated",
@@ -67,6 +69,10 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < U64
 
 
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_ms(value: Any) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and 0 <= value < 1e15
@@ -98,12 +104,13 @@ def _words(*words: str) -> Mapping[str, Check]:
 OBJECT: Mapping[str, Check] = {"check": lambda value: isinstance(value, dict)}
 TEXTS: Mapping[str, Check] = {"check": _is_texts}
 INT: Mapping[str, Check] = {"check": _is_int}
+BOOL: Mapping[str, Check] = {"check": _is_bool}
 MS: Mapping[str, Check] = {"check": _is_ms}
 TEXT: Mapping[str, Check] = {"check": _is_text}
 ID: Mapping[str, Check] = {"check": _is_hex(32)}
 TOKEN: Mapping[str, Check] = {"check": lambda value: value == "" or _is_hex(32)(value)}
 HASH: Mapping[str, Check] = {"check": _is_hex(16)}
-ROLE = _words("control", "data", "query")
+ROLE = _words("control", "data", "query", "recover")
 EPOCH_KIND = _words("fuzzy", "sealed")
 STATUS = _words("unknown", "preparing", "prepared", "committed", "running", "aborted", "broken")
 
@@ -135,11 +142,13 @@ class Hello(Message):
     # What ACCEPT gave; empty for a control connection.
     token: str = field(default="", metadata=TOKEN)
     channel: int = field(default=0, metadata=INT)
+    # What MISSING said; 0 before the first recovery.
+    attempt: int = field(default=0, metadata=INT)
 
 
 @dataclass(frozen=True)
 class Welcome(Message):
-    """Answer to HELLO on control and query connections."""
+    """Answer to HELLO on connections that carry messages."""
 
     TYPE = 65
     version: int = field(metadata=INT)
@@ -154,6 +163,8 @@ class Describe(Message):
     channels: int = field(metadata=INT)
     stream_major: int = field(metadata=INT)
     stream_minor: int = field(metadata=INT)
+    # Pages may come late; the last of the channels is the urgent one.
+    late: bool = field(default=False, metadata=BOOL)
 
 
 @dataclass(frozen=True)
@@ -165,6 +176,9 @@ class Accept(Message):
     host: dict[str, Any] = field(metadata=OBJECT)
     # Bit e: page encoding e is understood; raw always is.
     encodings: int = field(default=1, metadata=INT)
+    # Pages may come late; if not, why.
+    late: bool = field(default=False, metadata=BOOL)
+    late_reason: str = field(default="", metadata=TEXT)
 
 
 @dataclass(frozen=True)
@@ -228,6 +242,8 @@ class Prepare(Message):
     TYPE = 73
     epoch: int = field(metadata=INT)
     digest: str = field(metadata=HASH)
+    # Pages come late; the late epoch has begun.
+    late: bool = field(default=False, metadata=BOOL)
 
 
 @dataclass(frozen=True)
@@ -336,6 +352,24 @@ class Pong(Message):
     number: int = field(default=0, metadata=INT)
 
 
+@dataclass(frozen=True)
+class Missing(Message):
+    """Answer to HELLO recover: a bitmap of the pages that are missing."""
+
+    TYPE = 88
+    HAS_BODY = True
+    attempt: int = field(metadata=INT)
+    pages: int = field(metadata=INT)
+
+
+@dataclass(frozen=True)
+class Arrived(Message):
+    """No page is missing any more; what it cost to wait for them."""
+
+    TYPE = 89
+    figures: dict[str, Any] = field(metadata=OBJECT)
+
+
 M = TypeVar("M", bound=Message)
 
 MESSAGES: Mapping[int, type[Message]] = {
@@ -365,6 +399,8 @@ MESSAGES: Mapping[int, type[Message]] = {
         Ping,
         Pong,
         Populated,
+        Missing,
+        Arrived,
     )
 }
 

@@ -13,11 +13,16 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
+from pymigrate.report_faults import FaultReport, LatencyReport, LateReport
+
 __all__ = [
     "SCHEMA",
     "Downtime",
     "ExitCode",
+    "FaultReport",
     "Guest",
+    "LateReport",
+    "LatencyReport",
     "Outcome",
     "Rehearsal",
     "Report",
@@ -39,6 +44,7 @@ class Outcome(str, Enum):
     NOT_CONVERGED = "not-converged"
     CANCELLED = "cancelled"
     IN_DOUBT = "in-doubt"
+    INCOMPLETE = "incomplete"  # the guest moved, some of its pages did not
 
 
 class Guest(str, Enum):
@@ -84,6 +90,7 @@ class RoundReport:
     :ivar encode_ms: processor time of all workers.
     :ivar blocked_ms: of all workers, waiting for channels.
     :ivar delta_memory_bytes: fingerprints held.
+    :ivar outstanding_pages: named instead of being sent; they come late.
     :ivar stale_pages: could not be built at the destination, which asked for
         them again after the round.
     :ivar choices: of compression and the like, each with its reason.
@@ -122,6 +129,7 @@ class RoundReport:
     encode_ms: float = 0.0
     blocked_ms: float = 0.0
     delta_memory_bytes: int = 0
+    outstanding_pages: int = 0
     stale_pages: int = 0
     choices: Mapping[str, str] = field(default_factory=dict)
 
@@ -233,6 +241,10 @@ class Report:
     :ivar guest_gap_ms: the gap that the guest itself saw; filled in by who
         can ask the guest.
     :ivar oracle: what the guest's own counters proved; likewise.
+    :ivar late: pages that followed the guest; from the source.
+    :ivar faults: what it cost to wait for them; the source has it from the
+        destination.
+    :ivar missing_pages: at the destination, which runs the guest.
     """
 
     outcome: Outcome
@@ -254,6 +266,9 @@ class Report:
     verify_ms: float = 0.0
     guest_gap_ms: float | None = None
     oracle: dict[str, Any] | None = None
+    late: LateReport | None = None
+    faults: FaultReport | None = None
+    missing_pages: int = 0
     error: str | None = None
     differences: tuple[str, ...] = ()
 
@@ -277,7 +292,9 @@ class Report:
         """The exit code that stands for this outcome."""
         if self.outcome is Outcome.COMPLETED:
             return ExitCode.DONE
-        if self.outcome is Outcome.IN_DOUBT or self.guest is Guest.UNKNOWN:
+        if self.outcome in (Outcome.IN_DOUBT, Outcome.INCOMPLETE):
+            return ExitCode.OPERATOR
+        if self.guest is Guest.UNKNOWN:
             return ExitCode.OPERATOR
         if self.outcome in (Outcome.NOT_CONVERGED, Outcome.CANCELLED):
             return ExitCode.NOT_CONVERGED

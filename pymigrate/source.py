@@ -12,6 +12,7 @@ ended, and who may run the guest now.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -36,12 +37,15 @@ class SourceProgress:
     """Where a migration is, at the moment of asking.
 
     :ivar live: figures of the round that is running, if one is.
+    :ivar owed_pages: after a switchover that left pages behind, those that
+        were not sent yet; None while they cannot be sent.
     """
 
     state: SourceState
     rounds: tuple[RoundReport, ...]
     predicted_downtime_ms: float | None
     live: Progress | None
+    owed_pages: int | None = None
 
 
 class Source:
@@ -64,6 +68,7 @@ class Source:
         else:
             self._flow = self._migration = Migration(machine, where, options)
         self._started = False
+        self._busy = threading.Lock()
 
     @property
     def session(self) -> str:
@@ -82,7 +87,8 @@ class Source:
         if self._started:
             raise RuntimeError("a Source migrates once; make another for another attempt")
         self._started = True
-        return self._flow.run()
+        with self._busy:
+            return self._flow.run()
 
     def cancel(self) -> None:
         """End the migration; the guest goes on at the source. Any thread.
@@ -115,7 +121,21 @@ class Source:
         """
         if self._migration is None or self.state is not SourceState.IN_DOUBT:
             raise RuntimeError(f"nothing to resolve in state {self.state.value}")
-        return self._migration.resolve(abort)
+        with self._busy:
+            return self._migration.resolve(abort)
+
+    def recover(self, target: str | Address | Connector | None = None) -> Report:
+        """Try to reach the destination again, after an outcome of incomplete.
+
+        :param target: where it is to be looked for from now on; None: where
+            it was.
+        :raises RuntimeError: nothing is incomplete.
+        """
+        if self._migration is None or self.state is not SourceState.INCOMPLETE:
+            raise RuntimeError(f"nothing to recover in state {self.state.value}")
+        where = parse_address(target) if isinstance(target, (str, Address)) else target
+        with self._busy:
+            return self._migration.recover(where)
 
     def progress(self) -> SourceProgress:
         """Any thread."""
@@ -125,12 +145,22 @@ class Source:
             rounds=tuple(flow.rounds.reports) if flow.rounds is not None else (),
             predicted_downtime_ms=flow.predicted_downtime_ms,
             live=flow.out.progress() if flow.out is not None else None,
+            owed_pages=self._migration.owed_pages() if self._migration is not None else None,
         )
 
     def close(self) -> None:
-        """End a resolve() that is under way; idempotent. Any thread."""
-        if self._migration is not None:
-            self._migration.stop()
+        """End a resolve() that is under way, and waiting for a destination
+        that is out of reach; idempotent. Any thread.
+
+        Pages that the destination still misses are given up with it.
+        """
+        if self._migration is None:
+            return
+        self._migration.stop()
+        # Else whoever uses it gives it back.
+        if self._busy.acquire(blocking=False):
+            self._migration.release()
+            self._busy.release()
 
     def __enter__(self) -> Source:
         return self

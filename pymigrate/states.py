@@ -41,6 +41,9 @@ class SourceState(str, Enum):
     COMMITTING = "committing"  # paused for good: COMMIT may have been sent
     RESOLVING = "resolving"  # paused; asking what became of COMMIT
     IN_DOUBT = "in-doubt"  # paused; nobody could be asked
+    POSTCOPY = "post-copy"  # the destination runs the guest; pages follow it
+    RECOVERING = "recovering"  # likewise, and it is out of reach
+    INCOMPLETE = "incomplete"  # likewise, and nobody tries to reach it
     ROLLING_BACK = "rolling-back"  # the guest is being resumed here
     COMPLETED = "completed"  # the destination runs the guest
     FAILED = "failed"  # the source runs the guest
@@ -49,7 +52,7 @@ class SourceState(str, Enum):
 
 
 class DestinationState(str, Enum):
-    """Where the destination is. The guest runs here in RUNNING only."""
+    """Where the destination is. The guest runs here from RUNNING or POSTCOPY on."""
 
     LISTENING = "listening"
     HANDSHAKE = "handshake"  # building and checking the machine
@@ -61,6 +64,9 @@ class DestinationState(str, Enum):
     WAITING = "waiting"  # prepared, and the source is out of reach
     COMMITTED = "committed"  # COMMIT came: about to run
     RUNNING = "running"
+    POSTCOPY = "post-copy"  # runs; pages are missing, and come
+    RECOVERING = "recovering"  # runs; pages are missing, the source is out of reach
+    LOST = "lost"  # likewise, and was waited for in vain
     DISCARDING = "discarding"  # will never run this machine
     FAILED = "failed"  # discarded
     BROKEN = "broken"  # committed, and resuming failed half-way
@@ -84,9 +90,13 @@ SOURCE_TRANSITIONS: Mapping[SourceState, frozenset[SourceState]] = {
     S.PREPARED: frozenset({S.VERIFYING, S.COMMITTING, S.ROLLING_BACK}),
     S.VERIFYING: frozenset({S.COMMITTING, S.ROLLING_BACK}),
     # The point of no return: from here the destination's word decides.
-    S.COMMITTING: frozenset({S.COMPLETED, S.RESOLVING}),
-    S.RESOLVING: frozenset({S.COMPLETED, S.IN_DOUBT, S.ROLLING_BACK}),
+    S.COMMITTING: frozenset({S.COMPLETED, S.POSTCOPY, S.RESOLVING}),
+    S.RESOLVING: frozenset({S.COMPLETED, S.RECOVERING, S.IN_DOUBT, S.ROLLING_BACK}),
     S.IN_DOUBT: frozenset({S.RESOLVING}),
+    S.POSTCOPY: frozenset({S.COMPLETED, S.RECOVERING}),
+    # RESOLVING where the destination says that it did not run it after all.
+    S.RECOVERING: frozenset({S.POSTCOPY, S.COMPLETED, S.INCOMPLETE, S.RESOLVING}),
+    S.INCOMPLETE: frozenset({S.RECOVERING}),
     S.ROLLING_BACK: frozenset({S.FAILED, S.CANCELLED, S.NOT_CONVERGED}),
     S.COMPLETED: frozenset(),
     S.FAILED: frozenset(),
@@ -119,8 +129,11 @@ DESTINATION_TRANSITIONS: Mapping[DestinationState, frozenset[DestinationState]] 
     D.PREPARED: frozenset({D.WAITING, D.COMMITTED, D.DISCARDING}),
     D.WAITING: frozenset({D.COMMITTED, D.DISCARDING}),
     # DISCARDING only as long as resume() was not called.
-    D.COMMITTED: frozenset({D.RUNNING, D.DISCARDING, D.BROKEN}),
+    D.COMMITTED: frozenset({D.RUNNING, D.POSTCOPY, D.DISCARDING, D.BROKEN}),
     D.RUNNING: frozenset(),
+    D.POSTCOPY: frozenset({D.RUNNING, D.RECOVERING}),
+    D.RECOVERING: frozenset({D.POSTCOPY, D.RUNNING, D.LOST}),
+    D.LOST: frozenset({D.RECOVERING}),
     D.DISCARDING: frozenset({D.FAILED}),
     D.FAILED: frozenset(),
     D.BROKEN: frozenset(),
@@ -153,13 +166,19 @@ class StateTrack(Generic[AnyState]):
     def state(self) -> AnyState:
         return self._state
 
-    def to(self, state: AnyState) -> None:
+    def to(self, state: AnyState, strict: bool = True) -> None:
         """Make a transition and tell the hook.
 
+        :param strict: what the hook raises matters; False: the guest's pages
+            matter more.
         :raises RuntimeError: the table does not allow it.
         """
         self.advance(state)
-        self.notify(state)
+        try:
+            self.notify(state)
+        except Exception:
+            if strict:
+                raise
 
     def advance(self, state: AnyState) -> None:
         """Make a transition without telling the hook, for who holds a lock."""

@@ -101,19 +101,28 @@ class Receiver:
 
     def serve(self) -> None:
         """Begin to wait for a migration, the first one or another."""
+        self._start(lambda: self.destination.serve_one())
+
+    def _start(self, what: Callable[[], Report]) -> None:
         self.report: Report | None = None
         self.error: BaseException | None = None
-        self._thread = threading.Thread(target=self._serve, name="test-serve", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(what,), name="test-serve", daemon=True
+        )
         self._thread.start()
+
+    def recover(self) -> None:
+        """Wait for the source again, after an outcome of incomplete."""
+        self._start(lambda: self.destination.recover(int(LIMIT_S * 1000)))
 
     @property
     def address(self) -> str:
         return str(self.destination.address)
 
-    def _serve(self) -> None:
+    def _run(self, what: Callable[[], Report]) -> None:
         try:
             with suppress(CancelledError):
-                self.report = self.destination.serve_one()
+                self.report = what()
         except BaseException as error:
             self.error = error
 
@@ -160,6 +169,9 @@ class Attempt:
 
     def resolve(self, abort: bool = False) -> Report:
         return self._bounded(lambda: self.source.resolve(abort))
+
+    def recover(self, target: Target | None) -> Report:
+        return self._bounded(lambda: self.source.recover(target))
 
     def _bounded(self, call: Callable[[], Report]) -> Report:
         reports: list[Report] = []

@@ -9,6 +9,7 @@ one for each direction.
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 import time
@@ -68,6 +69,7 @@ class Proxy:
         self._target = parse_address(target)
         self._rate_bytes_per_s = rate_bytes_per_s
         self._due = 0.0
+        self._up_bytes = 0
         self._condition = threading.Condition()
         self._holed = self._gone = self._closed = False
         self._editors: dict[Way, Editor] = {}
@@ -111,6 +113,22 @@ class Proxy:
     def edit(self, way: Way, editor: Editor) -> None:
         """Let an editor change what the way carries, from its beginning."""
         self._editors[way] = editor
+
+    def cut_any(self, dice: random.Random) -> Way | None:
+        """End one connection, whichever; the way from its source, if there was one."""
+        live = [c for c in list(self._connections) if not c.cut.is_set()]
+        if not live:
+            return None
+        victim = dice.choice(live)
+        victim.end()
+        self._wake()
+        return Way(victim.hello.role, victim.hello.channel)
+
+    def wait_carried(self, size_bytes: int, timeout_s: float) -> bool:
+        """Until so many more bytes went to the destination."""
+        with self._condition:
+            until = self._up_bytes + size_bytes
+            return self._condition.wait_for(lambda: self._up_bytes >= until, timeout_s)
 
     def _matching(self, role: str | None, channel: int) -> list[Connection]:
         found = list(self._connections)
@@ -197,6 +215,9 @@ class Proxy:
         self.carried[way] += len(data)
         if way.up:
             self._pace(connection, len(data))
+            with self._condition:
+                self._up_bytes += len(data)
+                self._condition.notify_all()
         go.sendall(data)
         if fault is not None:
             fault()

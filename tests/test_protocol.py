@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import threading
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +36,7 @@ JSON = st.recursive(
 HEX = "0123456789abcdef"
 BY_CHECK = {
     id(protocol.INT): st.integers(0, (1 << 64) - 1),
+    id(protocol.BOOL): st.booleans(),
     id(protocol.MS): st.floats(0, 1e12),
     id(protocol.TEXT): TEXT,
     id(protocol.TEXTS): st.lists(TEXT, max_size=4),
@@ -41,9 +44,11 @@ BY_CHECK = {
     id(protocol.TOKEN): st.just("") | st.text(HEX, min_size=32, max_size=32),
     id(protocol.HASH): st.text(HEX, min_size=16, max_size=16),
     id(protocol.OBJECT): st.dictionaries(TEXT, JSON, max_size=3),
-    id(protocol.ROLE): st.sampled_from(["control", "data", "query"]),
+    id(protocol.ROLE): st.sampled_from(["control", "data", "query", "recover"]),
     id(protocol.EPOCH_KIND): st.sampled_from(["fuzzy", "sealed"]),
-    id(protocol.STATUS): st.sampled_from(["unknown", "prepared", "running", "aborted"]),
+    id(protocol.STATUS): st.sampled_from(
+        ["unknown", "preparing", "prepared", "committed", "running", "aborted", "broken"]
+    ),
 }
 
 
@@ -56,7 +61,7 @@ def of_checks(kind: type[Message]) -> dict[str, st.SearchStrategy[Any]]:
     by_function = {
         next(iter(getattr(protocol, name).values())): BY_CHECK[id(getattr(protocol, name))]
         for name in (
-            "INT", "MS", "TEXT", "TEXTS", "ID", "TOKEN", "HASH", "OBJECT", "ROLE",
+            "INT", "BOOL", "MS", "TEXT", "TEXTS", "ID", "TOKEN", "HASH", "OBJECT", "ROLE",
             "EPOCH_KIND", "STATUS",
         )
     }  # fmt: skip
@@ -172,6 +177,105 @@ def test_acknowledgement_says_nothing_of_a_body_that_it_has_not() -> None:
     del head["body_hash"]
     with pytest.raises(ProtocolError, match="the body of EpochAck fails its hash"):
         decode(stale.TYPE, json.dumps(head).encode(), stale.body)
+
+
+# ---- pages that come late --------------------------------------------------
+
+
+def head_without(message: Message, *members: str) -> bytes:
+    head = json.loads(encode(message))
+    return json.dumps({k: v for k, v in head.items() if k not in members}).encode()
+
+
+def test_who_says_nothing_of_late_pages_has_none() -> None:
+    described = protocol.Describe({}, channels=2, stream_major=1, stream_minor=2, late=True)
+    accepted = protocol.Accept("0" * 32, {}, late=True, late_reason="")
+    prepare = protocol.Prepare(epoch=3, digest="0" * 16, late=True)
+    for message in (described, accepted, prepare):
+        assert decode(message.TYPE, encode(message)) == message
+        older = decode(message.TYPE, head_without(message, "late", "late_reason"))
+        assert older == replace(message, late=False)
+
+
+@pytest.mark.parametrize("junk", [0, 1, "yes", None, [], {}])
+def test_late_is_yes_or_no(junk: Any) -> None:
+    head = json.loads(encode(protocol.Prepare(epoch=3, digest="0" * 16)))
+    head["late"] = junk
+    with pytest.raises(ProtocolError, match="Prepare: 'late'"):
+        decode(protocol.Prepare.TYPE, json.dumps(head).encode())
+
+
+def test_accept_says_why_pages_cannot_come_late() -> None:
+    why = "no userfaultfd: Linux 4.11 is needed"
+    message = protocol.Accept("0" * 32, {}, late_reason=why)
+    assert decode(message.TYPE, encode(message)) == message
+    head = json.loads(encode(message))
+    head["late_reason"] = 5
+    with pytest.raises(ProtocolError, match="'late_reason' is 5"):
+        decode(message.TYPE, json.dumps(head).encode())
+
+
+def test_hello_of_a_recovery() -> None:
+    again = Hello(oldest=1, newest=1, role="recover", session="a" * 32, token="b" * 32)
+    assert decode(Hello.TYPE, encode(again)) == again
+    data = replace(again, role="data", channel=2, attempt=3)
+    assert decode(Hello.TYPE, encode(data)) == data
+    # The first connections of a migration are of no attempt.
+    assert decode(Hello.TYPE, head_without(data, "attempt")) == replace(data, attempt=0)
+    near, far = socket.socketpair()
+    with near, far:
+        near.sendall(_frames.pack(again.TYPE, encode(again), 0, 0))
+        assert read_hello(far, 500) == again
+
+
+@pytest.mark.parametrize(
+    ("member", "junk"), [("attempt", -1), ("attempt", 1 << 64), ("attempt", "1"), ("role", "late")]
+)
+def test_hello_that_recovers_nothing(member: str, junk: Any) -> None:
+    head = json.loads(encode(hello(1, 1)))
+    head[member] = junk
+    with pytest.raises(ProtocolError, match=f"Hello: '{member}'"):
+        decode(Hello.TYPE, json.dumps(head).encode())
+
+
+def test_missing_pages_are_named_in_a_body_with_a_hash() -> None:
+    missing = protocol.Missing(attempt=1, pages=3, body=b"bitmap")
+    assert decode(missing.TYPE, encode(missing), missing.body) == missing
+    none = protocol.Missing(attempt=1, pages=0)
+    assert decode(none.TYPE, encode(none)) == none
+    for head, body in (
+        (head_without(missing, "body_hash"), missing.body),
+        (encode(missing), b"bitmaq"),
+        (encode(missing), b""),
+    ):
+        with pytest.raises(ProtocolError, match="the body of Missing fails its hash"):
+            decode(missing.TYPE, head, body)
+
+
+def test_arrived_brings_figures_and_no_body() -> None:
+    arrived = protocol.Arrived({"remote_faults": 7})
+    assert decode(arrived.TYPE, encode(arrived)) == arrived
+    with pytest.raises(ProtocolError, match="Arrived came with a body"):
+        decode(arrived.TYPE, encode(arrived), b"x")
+    with pytest.raises(ProtocolError, match="Arrived: 'figures'"):
+        decode(arrived.TYPE, b'{"figures":[]}')
+
+
+# ---- the page --------------------------------------------------------------
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "protocol.md"
+ROW = re.compile(r"^\| (\d+) \| ([A-Z_]+) \| [a-z]+ \|(.*)\|$", re.M)
+
+
+def test_the_page_has_every_message_with_all_that_it_holds() -> None:
+    rows = {int(number): (name, text) for number, name, text in ROW.findall(PAGE.read_text())}
+    assert set(rows) == set(MESSAGES)
+    for number, kind in MESSAGES.items():
+        name, text = rows[number]
+        assert name == re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).upper()
+        named = [f.name for f in declared(kind)]
+        assert [member for member in named if f"`{member}`" not in text] == []
+        assert kind.HAS_BODY == ("body" in text), name
 
 
 # ---- links ---------------------------------------------------------------

@@ -176,7 +176,9 @@ def test_wires_cut_while_pages_are_sent_again(doubting: Any) -> None:
         assert_at_source(guest, side)
 
 
-@pytest.mark.parametrize("kind", list(EpochKind), ids=lambda kind: str(kind.name))
+@pytest.mark.parametrize(
+    "kind", [EpochKind.FUZZY, EpochKind.SEALED], ids=lambda kind: str(kind.name)
+)
 @pytest.mark.parametrize(
     ("stale", "words"),
     [

@@ -18,6 +18,8 @@ from pymigrate.states import (
 )
 
 S, D = SourceState, DestinationState
+# The guest runs, and pages are missing.
+AHEAD = (D.POSTCOPY, D.RECOVERING, D.LOST)
 TABLES = [
     pytest.param(SOURCE_TRANSITIONS, S.NEW, id="source"),
     pytest.param(FILE_TRANSITIONS, S.NEW, id="file"),
@@ -67,18 +69,46 @@ def test_tables_cover_their_enums() -> None:
 
 
 def test_guest_is_handed_over_only_through_the_commit() -> None:
-    assert S.COMPLETED not in reachable(SOURCE_TRANSITIONS, S.NEW, without=S.COMMITTING)
-    assert D.RUNNING not in reachable(DESTINATION_TRANSITIONS, D.LISTENING, without=D.COMMITTED)
+    gone = {S.COMPLETED, S.POSTCOPY, S.RECOVERING, S.INCOMPLETE}
+    assert not gone & reachable(SOURCE_TRANSITIONS, S.NEW, without=S.COMMITTING)
+    before = reachable(DESTINATION_TRANSITIONS, D.LISTENING, without=D.COMMITTED)
+    assert not {D.RUNNING, *AHEAD} & before
 
 
 def test_source_resumes_after_the_commit_only_if_the_destination_was_asked() -> None:
-    after = reachable(SOURCE_TRANSITIONS, S.COMMITTING, without=S.RESOLVING)
-    assert S.ROLLING_BACK not in after
+    for state in (S.COMMITTING, S.POSTCOPY, S.RECOVERING, S.INCOMPLETE):
+        after = reachable(SOURCE_TRANSITIONS, state, without=S.RESOLVING)
+        assert S.ROLLING_BACK not in after
 
 
 def test_destination_that_runs_or_discards_never_does_the_other() -> None:
-    assert D.DISCARDING not in reachable(DESTINATION_TRANSITIONS, D.RUNNING)
-    assert not {D.RUNNING, D.COMMITTED} & reachable(DESTINATION_TRANSITIONS, D.DISCARDING)
+    for state in (D.RUNNING, *AHEAD):
+        after = reachable(DESTINATION_TRANSITIONS, state)
+        assert not {D.DISCARDING, D.FAILED, D.BROKEN} & after
+    runs = {D.RUNNING, D.COMMITTED, *AHEAD}
+    assert not runs & reachable(DESTINATION_TRANSITIONS, D.DISCARDING)
+
+
+@pytest.mark.parametrize("state", AHEAD)
+def test_guest_ahead_of_its_pages_ends_with_all_of_them_or_waits(state: Any) -> None:
+    after = reachable(DESTINATION_TRANSITIONS, state)
+    assert {s for s in after if not DESTINATION_TRANSITIONS[s]} == {D.RUNNING}
+
+
+@pytest.mark.parametrize("state", [S.POSTCOPY, S.RECOVERING, S.INCOMPLETE])
+def test_source_keeps_pages_until_they_have_arrived(state: Any) -> None:
+    """Unless the destination says that it never ran the guest."""
+    after = reachable(SOURCE_TRANSITIONS, state, without=S.RESOLVING)
+    assert {s for s in after if not SOURCE_TRANSITIONS[s]} == {S.COMPLETED}
+
+
+def test_nobody_waits_without_a_way_to_be_waited_for_again() -> None:
+    assert SOURCE_TRANSITIONS[S.INCOMPLETE] == {S.RECOVERING}
+    assert DESTINATION_TRANSITIONS[D.LOST] == {D.RECOVERING}
+
+
+def test_files_have_all_pages() -> None:
+    assert not {S.POSTCOPY, S.RECOVERING, S.INCOMPLETE} & set(FILE_TRANSITIONS)
 
 
 def test_hook_sees_every_state_and_can_fail_all_but_the_last() -> None:

@@ -21,7 +21,7 @@ from pymigrate.policy.measurement import (
     SwitchoverCosts,
 )
 from pymigrate.policy.model import Model, Step, estimate, final_downtime_ms
-from pymigrate.policy.options import PolicyKind, PolicyOptions
+from pymigrate.policy.options import PolicyKind, PolicyOptions, PostCopy
 
 __all__ = [
     "BULK_BYTES",
@@ -34,6 +34,7 @@ __all__ = [
     "PolicyFunction",
     "PolicyKind",
     "PolicyOptions",
+    "PostCopy",
     "RoundMeasurement",
     "Step",
     "SwitchoverCosts",

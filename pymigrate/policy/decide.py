@@ -13,7 +13,7 @@ from pymigrate.policy.decision import Action, Decision, PolicyFunction
 from pymigrate.policy.limits import exhausted, next_throttle, out_of_reach, stalled, switch_now_ms
 from pymigrate.policy.measurement import RoundMeasurement, SwitchoverCosts
 from pymigrate.policy.model import Model, Step, estimate, figures
-from pymigrate.policy.options import PolicyKind, PolicyOptions
+from pymigrate.policy.options import PolicyKind, PolicyOptions, PostCopy
 
 __all__ = ["decide"]
 
@@ -48,6 +48,8 @@ def _ask(
         raise PolicyError(f"the policy {name} returned {decision!r}, expected a Decision")
     if decision.action is Action.SWITCH and costs is None:
         raise PolicyError(f"the policy {name} wants to switch before the rehearsal is over")
+    if decision.action is Action.POST_COPY and options.post_copy is PostCopy.NEVER:
+        raise PolicyError(f"the policy {name} wants post-copy, which the options do not allow")
     if not 0 <= decision.throttle_percent <= 99:
         raise PolicyError(
             f"the policy {name} throttles to {decision.throttle_percent} %, expected 0 to 99"
@@ -65,6 +67,8 @@ def decide_built_in(
     model = estimate(history, costs or SwitchoverCosts())
     rounds = 0 if exhausted(history, options) else options.max_rounds - len(history)
     steps = model.ways(last.pending_pages, last.window_ms, rounds)
+    if options.post_copy in (PostCopy.AFTER_FIRST_ROUND, PostCopy.NOW):
+        return _leave(history, model, "as asked for")
     if costs is None:
         return _continue(history, steps, _lowest(steps), "the switchover is not rehearsed yet")
     best = CHOICES[kind](steps, last.elapsed_ms, options)
@@ -110,10 +114,26 @@ def _above_limit(
         f"{now_ms:.0f} ms ({model.costs.fixed_ms:.0f} ms of it whatever is sent) "
         f"where the limit is {limit_ms:g} ms"
     )
+    if options.post_copy is PostCopy.AUTO:
+        return _leave(history, model, reason)
     percent = 0 if end else next_throttle(history, options)
     if percent:
         return _decision(Action.THROTTLE, history, steps, _lowest(steps), reason, percent)
     return _decision(Action.GIVE_UP, history, steps, None, reason)
+
+
+def _leave(history: History, model: Model, reason: str) -> Decision:
+    """Switch without the pages: they cost the guest no time that it waits for
+    all of them, and the last round is the list of what it wrote since.
+    """
+    now_ms = model.downtime_ms(0)
+    ahead_ms = now_ms + model.speed.round_ms(history[-1].pending_pages)
+    return Decision(
+        action=Action.POST_COPY,
+        predicted_downtime_ms=_finite(now_ms),
+        predicted_total_ms=_finite(history[-1].elapsed_ms + ahead_ms),
+        reason=reason,
+    )
 
 
 def _lowest(steps: Sequence[Step]) -> Step:

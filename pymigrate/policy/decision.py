@@ -22,6 +22,7 @@ class Action(str, Enum):
     CONTINUE = "continue"
     SWITCH = "switch"
     THROTTLE = "throttle"
+    POST_COPY = "post-copy"
     GIVE_UP = "give-up"
 
 
@@ -36,6 +37,9 @@ class Decision:
     :ivar throttle_percent: THROTTLE: from now on keep the guest from running
         for so much of its time, and go on with another round.
     :ivar hold: leave hot pages to the last round, from the next round on.
+
+    POST_COPY: switch, and send what is pending afterwards. It needs no
+    rehearsal before, since one belongs to it.
     """
 
     action: Action

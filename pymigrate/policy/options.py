@@ -9,7 +9,7 @@ from typing import Any
 
 from pymigrate.policy.decision import PolicyFunction
 
-__all__ = ["PolicyKind", "PolicyOptions"]
+__all__ = ["PolicyKind", "PolicyOptions", "PostCopy"]
 
 
 class PolicyKind(str, Enum):
@@ -18,6 +18,15 @@ class PolicyKind(str, Enum):
     DOWNTIME = "downtime"
     TIME_BUDGET = "time-budget"
     MINIMAL_TRAFFIC = "minimal-traffic"
+
+
+class PostCopy(str, Enum):
+    """Whether the guest may move before all of its pages have."""
+
+    NEVER = "never"
+    AUTO = "auto"  # where rounds do not bring the downtime within its limit
+    AFTER_FIRST_ROUND = "after-first-round"
+    NOW = "now"
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,8 @@ class PolicyOptions:
     :ivar throttle_percent: the guest may be kept from running for so much of
         its time before the migration is given up; 0: never.
     :ivar throttle_step: by so many percent more each time.
+    :ivar post_copy: whether to leave pages to be sent after the switchover,
+        and when. AUTO does it before it would throttle the guest.
     """
 
     downtime_limit_ms: float = 300.0
@@ -55,6 +66,7 @@ class PolicyOptions:
     optimism: float = 0.75
     throttle_percent: int = 0
     throttle_step: int = 10
+    post_copy: PostCopy = PostCopy.NEVER
 
     def __post_init__(self) -> None:
         if not self.downtime_limit_ms > 0:
@@ -75,4 +87,4 @@ class PolicyOptions:
 
     def describe(self) -> dict[str, Any]:
         """JSON-able form."""
-        return {**vars(self), "policy": self.policy_name}
+        return {**vars(self), "policy": self.policy_name, "post_copy": self.post_copy.value}
