@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.page.svg import CLASSES, figure, line, linear, number, rect, text
+from bench.page.kinds import CLASSES
+from pymigrate.page.svg import figure, line, linear, number, rect, text
 
 _WIDTH = 1000
 _LABELS = 192
@@ -33,11 +34,15 @@ _DOWNTIME = Panel("downtime_ms", "Downtime", "ms")
 _CPU = Panel("cpu_s_per_gib", "CPU time, both sides", "s for each GiB")
 _WIRE = Panel("wire_bytes_per_memory", "Sent, by own count", "times the memory")
 _LINK = Panel("link_bytes_per_memory", "Sent on the link", "times the memory")
+_FAULT = Panel("fault_p50_us", "Fault, median", "us")
+_WORST_FAULT = Panel("fault_p99_us", "Fault, 99 of 100", "us")
 
 
 def panels(result: dict[str, Any]) -> list[Panel]:
     """What counts in a scenario."""
     task = result["task"]
+    if result["name"].startswith("postcopy"):
+        return [_TIME, _DOWNTIME, _FAULT, _WORST_FAULT]
     if result["name"].startswith(("bulk-random", "channels")):
         return [_SPEED, _DOWNTIME, _CPU]
     if task["link_bits_per_s"]:

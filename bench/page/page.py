@@ -12,9 +12,10 @@ from typing import Any
 from bench.page.bars import bars, panels
 from bench.page.micro import micro_table
 from bench.page.rounds import dirty_and_sent, growth, left_over_time
-from bench.page.svg import number
 from bench.page.table import guest_table
-from bench.page.waterfall import waterfall
+from bench.page.waterfall import downtime
+from pymigrate.page.document import document
+from pymigrate.page.svg import number
 
 SCHEMA = "pymigrate.bench/2"
 MICRO_SCHEMA = "pymigrate.bench.micro/1"
@@ -61,12 +62,7 @@ def build_page(results: Sequence[dict[str, Any]], micro: dict[str, Any] | None) 
             body += _trends(members) + [_card(result) for result in members]
     if micro:
         body.append(micro_table(micro))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>pymigrate benchmarks</title><style>{style}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
-    )
+    return document("pymigrate benchmarks", "".join(body), style)
 
 
 def _place(name: str) -> tuple[int, int, int, str]:
@@ -153,7 +149,7 @@ def _card(result: dict[str, Any]) -> str:
     if result["task"]["dirtying"] != "idle":
         parts += [guest_table(result), left_over_time(result)]
         parts += [dirty_and_sent(result, name) for name in ours[:1]]
-    parts += [waterfall(result, name) for name in ours[:1]]
+    parts += [downtime(result, name) for name in ours[:1]]
     facts = result["facts"]
     made = f"<code>{escape(facts['command'])}</code>, {escape(facts['date'])}"
     return "".join(parts) + f'<p class="soft made">{made}</p></article>'

@@ -6,11 +6,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.page.svg import CLASSES, Scale, dot, figure, line, linear, number, path, rect, text
+from bench.page.kinds import CLASSES
 from bench.stats import median_run
+from pymigrate.page.chart import Area, axes, curve_key
+from pymigrate.page.svg import (
+    Scale,
+    dot,
+    figure,
+    linear,
+    logarithmic,
+    number,
+    path,
+    rect,
+    text,
+)
 
-_WIDTH, _HEIGHT = 1000, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 30, 34, 46
+_AREA = Area()
+# With room for the names of the curves.
+_NAMED = Area(right=_AREA.width - 230)
 _PAGE_MIB = 4096 / (1 << 20)
 _LEAST_MIB = 0.01
 _MIB = 1 << 20
@@ -27,24 +40,24 @@ def left_over_time(result: dict[str, Any]) -> str:
             curves.append((contender, points))
     if not curves:
         return ""
-    x = linear(max(point[0] for _, points in curves for point in points), _LEFT, _WIDTH - 230, 6)
+    x = linear(
+        max(point[0] for _, points in curves for point in points), _AREA.left, _NAMED.right, 6
+    )
     y = _log_scale(max(point[1] for _, points in curves for point in points))
-    parts = _axes(x, y, "seconds since the start", "MiB left to send (logarithmic)", _WIDTH - 230)
+    parts = axes(_NAMED, x, y, "seconds since the start", "MiB left to send (logarithmic)")
     seen = 0
     for number_, (contender, points) in enumerate(curves):
         kind = CLASSES.get(contender["kind"], "limit")
         dash = _DASHES[seen % len(_DASHES)] if kind != "ours" else _DASHES[number_ % 2]
         seen += kind != "ours"
         parts.append(path([(x(a), y(b)) for a, b in points], f"curve {kind} {dash}"))
-        top = _TOP + 16 + 20 * number_
-        parts.append(line(_WIDTH - 210, top, _WIDTH - 180, top, f"curve {kind} {dash}"))
-        parts.append(text(_WIDTH - 172, top + 4, contender["name"], "label"))
+        parts += curve_key(_NAMED, number_, f"{kind} {dash}", contender["name"])
     caption = (
         "What is left to send over time, in the median run of each. pymigrate tells it at the end"
         " of each round, QEMU whenever asked; a floor means that the guest writes as fast as pages"
         " are sent."
     )
-    return figure(_WIDTH, _HEIGHT, parts, f"{result['title']}: left over time", caption)
+    return figure(_AREA.width, _AREA.height, parts, f"{result['title']}: left over time", caption)
 
 
 def _left(run: dict[str, Any], kind: str) -> list[tuple[float, float]]:
@@ -70,14 +83,13 @@ def dirty_and_sent(result: dict[str, Any], name: str) -> str:
     dirty = [one["dirty_pages"] * _PAGE_MIB for one in rounds]
     sent = [one["wire_bytes"] / _MIB for one in rounds]
     y = _log_scale(max(dirty + sent))
-    parts = _axes(
-        None, y, "round; the last one is sent while the guest is paused", "MiB, logarithmic"
-    )
-    step = (_WIDTH - _LEFT - _RIGHT) / len(rounds)
+    below = "round; the last one is sent while the guest is paused"
+    parts = axes(_AREA, None, y, below, "MiB, logarithmic")
+    step = (_AREA.right - _AREA.left) / len(rounds)
     width = min(30.0, step * 0.36)
-    floor = _HEIGHT - _BOTTOM
+    floor = _AREA.floor
     for n, one in enumerate(rounds):
-        middle = _LEFT + (n + 0.5) * step
+        middle = _AREA.left + (n + 0.5) * step
         for value, left, kind, what in (
             (dirty[n], middle - width - 1, "bar dirty", "dirty"),
             (sent[n], middle + 1, "bar ours", "sent"),
@@ -89,16 +101,16 @@ def dirty_and_sent(result: dict[str, Any], name: str) -> str:
         if len(rounds) <= 30 or n % 5 == 0:
             parts.append(text(middle, floor + 14, str(n + 1), "tick", "middle"))
     parts += [
-        rect(_WIDTH - 300, 8, 12, 12, "bar dirty"),
-        text(_WIDTH - 282, 18, "dirty when it began"),
-        rect(_WIDTH - 140, 8, 12, 12, "bar ours"),
-        text(_WIDTH - 122, 18, "bytes sent"),
+        rect(_AREA.width - 300, 8, 12, 12, "bar dirty"),
+        text(_AREA.width - 282, 18, "dirty when it began"),
+        rect(_AREA.width - 140, 8, 12, 12, "bar ours"),
+        text(_AREA.width - 122, 18, "bytes sent"),
     ]
     caption = (
         f"Rounds of {name} in its median run: what was dirty when a round began, and the bytes that"
         " it took to send it. The distance between the two is what was saved."
     )
-    return figure(_WIDTH, _HEIGHT, parts, f"{result['title']}: dirty and sent", caption)
+    return figure(_AREA.width, _AREA.height, parts, f"{result['title']}: dirty and sent", caption)
 
 
 def growth(
@@ -114,43 +126,20 @@ def growth(
                 series.setdefault(contender["name"], []).append(point)
     if not series:
         return ""
-    x = Scale(0, max(values), _LEFT, _WIDTH - 230)
-    y = linear(max(p[1] for points in series.values() for p in points), _HEIGHT - _BOTTOM, _TOP)
-    parts = _axes(None, y, label, "seconds, median", _WIDTH - 230)
+    x = Scale(0, max(values), _AREA.left, _NAMED.right)
+    y = linear(max(p[1] for points in series.values() for p in points), _AREA.floor, _AREA.top)
+    parts = axes(_NAMED, None, y, label, "seconds, median")
     for value in values:
-        parts.append(text(x(value), _HEIGHT - _BOTTOM + 14, number(value), "tick", "middle"))
+        parts.append(text(x(value), _AREA.floor + 14, number(value), "tick", "middle"))
     for n, (name, points) in enumerate(series.items()):
         kind = CLASSES.get(points[0][2], "limit")
         parts.append(path([(x(a), y(b)) for a, b, _ in points], f"curve {kind}"))
         for a, b, _ in points:
             tip = f"{name}: {number(b)} s at {number(a)}"
             parts.append(dot(x(a), y(b), f"dot {kind}", tip))
-        parts.append(
-            line(
-                _WIDTH - 210, _TOP + 16 + 20 * n, _WIDTH - 180, _TOP + 16 + 20 * n, f"curve {kind}"
-            )
-        )
-        parts.append(text(_WIDTH - 172, _TOP + 20 + 20 * n, name))
-    return figure(_WIDTH, _HEIGHT, parts, label, caption)
+        parts += curve_key(_NAMED, n, kind, name)
+    return figure(_AREA.width, _AREA.height, parts, label, caption)
 
 
 def _log_scale(most_mib: float) -> Scale:
-    high = 10.0
-    while high < most_mib:
-        high *= 10
-    return Scale(_LEAST_MIB, high, _HEIGHT - _BOTTOM, _TOP, log=True)
-
-
-def _axes(
-    x: Scale | None, y: Scale, below: str, beside: str, right: float = _WIDTH - _RIGHT
-) -> list[str]:
-    floor = _HEIGHT - _BOTTOM
-    parts = [text(8, 18, beside, "head"), text(right, floor + 34, below, "tick", "end")]
-    for tick in y.ticks():
-        parts.append(line(_LEFT, y(tick), right, y(tick), "grid"))
-        parts.append(text(_LEFT - 8, y(tick) + 4, number(tick), "tick", "end"))
-    for tick in x.ticks(6) if x else ():
-        parts.append(line(x(tick), floor, x(tick), floor + 4, "axis") if x else "")
-        parts.append(text(x(tick), floor + 16, number(tick), "tick", "middle") if x else "")
-    parts.append(line(_LEFT, floor, right, floor, "axis"))
-    return parts
+    return logarithmic(_LEAST_MIB, max(most_mib, 10.0), _AREA.floor, _AREA.top)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from bench.page.svg import number
+from pymigrate.page.svg import number
 
 _HEADS = (
     "Pages/s that the guest wrote",

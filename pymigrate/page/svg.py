@@ -6,24 +6,32 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
-CLASSES = {
-    "Ours": "ours",
-    "Qemu": "qemu",
-    "BareMover": "limit",
-    "Iperf": "limit",
-    "Memcpy": "limit",
-}
+from pymigrate.page.words import markup
+
+__all__ = [
+    "Scale",
+    "dot",
+    "figure",
+    "line",
+    "linear",
+    "logarithmic",
+    "nice",
+    "number",
+    "path",
+    "points",
+    "rect",
+    "text",
+]
 
 
 def text(x: float, y: float, words: str, kind: str = "label", anchor: str = "start") -> str:
     where = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text {where} class="{kind}">{escape(words)}</text>'
+    return f'<text {where} class="{kind}">{markup(words)}</text>'
 
 
 def rect(x: float, y: float, width: float, height: float, kind: str, tip: str = "") -> str:
-    title = f"<title>{escape(tip)}</title>" if tip else ""
+    title = f"<title>{markup(tip)}</title>" if tip else ""
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.5):.1f}" height="{height:.1f}" '
         f'class="{kind}">{title}</rect>'
@@ -40,16 +48,22 @@ def path(points: Sequence[tuple[float, float]], kind: str) -> str:
 
 
 def dot(x: float, y: float, kind: str, tip: str = "") -> str:
-    title = f"<title>{escape(tip)}</title>" if tip else ""
+    title = f"<title>{markup(tip)}</title>" if tip else ""
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" class="{kind}">{title}</circle>'
+
+
+def points(places: Sequence[tuple[float, float]], kind: str) -> str:
+    """Many dots as one element: strokes without length, with round ends."""
+    steps = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in places)
+    return f'<path d="{steps}" class="points {kind}"/>'
 
 
 def figure(width: float, height: float, parts: Sequence[str], label: str, caption: str) -> str:
     """A picture with a name for readers who do not see it, and a sentence below."""
     return (
         f'<figure><svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
-        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f'aria-label="{markup(label)}">{"".join(parts)}</svg>'
+        f"<figcaption>{markup(caption)}</figcaption></figure>"
     )
 
 
@@ -97,6 +111,12 @@ def linear(high: float, start: float, end: float, wanted: int = 4) -> Scale:
     """From 0 to the first tick that is not below high."""
     step = nice((high or 1) / wanted)
     return Scale(0, step * math.ceil((high or 1) / step - 1e-9), start, end)
+
+
+def logarithmic(low: float, high: float, start: float, end: float) -> Scale:
+    """From low to the first power of ten that is not below high, and above low."""
+    power = math.ceil(math.log10(max(high, low * 10)) - 1e-9)
+    return Scale(low, 10.0**power, start, end, log=True)
 
 
 def number(value: float) -> str:
