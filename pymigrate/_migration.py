@@ -251,6 +251,16 @@ class Migration(Flow):
         self._following.retarget(target)
         return self._go_on(self._follow)
 
+    @property
+    def follows(self) -> bool:
+        """Pages were left behind, or are about to be. Any thread."""
+        return self._following is not None
+
+    def retarget(self, target: Address | Connector) -> None:
+        """Where the destination is to be looked for from now on. Any thread."""
+        assert self._following is not None
+        self._following.retarget(target)
+
     def owed_pages(self) -> int | None:
         """Outstanding pages that were not sent yet; any thread."""
         return self._following.progress() if self._following is not None else None

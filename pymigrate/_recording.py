@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import replace
 
 from pymigrate._blackout import Blackout
 from pymigrate._clock import Stopwatch
@@ -23,7 +24,7 @@ from pymigrate.addresses import Address, Scheme
 from pymigrate.errors import AddressError
 from pymigrate.machine import Machine
 from pymigrate.options import Options
-from pymigrate.policy import Action, SwitchoverCosts
+from pymigrate.policy import Action, PostCopy, SwitchoverCosts
 from pymigrate.report import Downtime, Guest
 from pymigrate.states import FILE_TRANSITIONS, SourceState
 
@@ -34,7 +35,8 @@ class Recording(Flow):
     """A machine sent to ``file:path`` or ``null:``."""
 
     def __init__(self, machine: Machine, target: Address, options: Options) -> None:
-        super().__init__(machine, str(target), options, FILE_TRANSITIONS, 1)
+        super().__init__(machine, str(target), _without_post_copy(options), FILE_TRANSITIONS, 1)
+        self._wanted = options.policy.post_copy
         self._target = target
         self._fd = -1
         self._complete = False
@@ -44,6 +46,11 @@ class Recording(Flow):
 
     def _go(self) -> None:
         self.check_throttle()
+        if self._wanted not in (PostCopy.NEVER, PostCopy.AUTO):
+            raise AddressError(
+                f"{self._target}: post-copy takes a destination that runs the guest "
+                "and asks for its pages"
+            )
         self.out = Outgoing(self.machine, self.options.tracker, self.trouble)
         self.enter(SourceState.CONNECTING)
         channel = self._open()
@@ -122,3 +129,8 @@ class Recording(Flow):
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def _without_post_copy(options: Options) -> Options:
+    """A policy that may leave pages behind has no chance to, here."""
+    return replace(options, policy=replace(options.policy, post_copy=PostCopy.NEVER))

@@ -10,6 +10,7 @@ from pymigrate._engine import Channel, lib
 from pymigrate._guest import hook
 from pymigrate._link import Link
 from pymigrate._outgoing import Outgoing
+from pymigrate.addresses import hasten
 from pymigrate.errors import RefusedError
 from pymigrate.machine import Machine
 from pymigrate.options import Options
@@ -86,6 +87,8 @@ class Wiring:
         for index in range(self.n_channels):
             sock = self._dialer.data(index, attempt)
             out.own(sock)
+            if self._options.may_be_late and index == self.n_channels - 1:
+                hasten(sock)
             channels.append(Channel.from_socket(sock))
         link.receive("opening the data channels", self._options.handshake_timeout_ms, Ready)
         return channels

@@ -13,10 +13,12 @@ from enum import Enum
 
 from pymigrate.errors import AddressError
 
-__all__ = ["Address", "Scheme", "connect", "listen", "parse_address", "tune"]
+__all__ = ["Address", "Scheme", "connect", "hasten", "listen", "parse_address", "tune"]
 
 # Linux: fail a connection whose data stays unacknowledged for so long.
 TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", 18)
+# socket(7): the most that takes no privilege.
+PRIORITY_INTERACTIVE = 6
 TCP_CONGESTION = getattr(socket, "TCP_CONGESTION", 13)
 
 
@@ -165,6 +167,14 @@ def tune(sock: socket.socket, user_timeout_ms: int) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, user_timeout_ms)
+
+
+def hasten(sock: socket.socket) -> None:
+    """Ahead of other connections, in the queue of this host's interface at
+    least; where that is not to be had, not.
+    """
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, PRIORITY_INTERACTIVE)
 
 
 def listen(address: Address, backlog: int = 128) -> tuple[socket.socket, Address]:

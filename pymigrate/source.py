@@ -137,6 +137,17 @@ class Source:
         with self._busy:
             return self._migration.recover(where)
 
+    def retarget(self, target: str | Address | Connector) -> None:
+        """Look for the destination there from the next attempt on, while it is
+        out of reach. Any thread.
+
+        :raises RuntimeError: no pages have been left behind.
+        """
+        if self._migration is None or not self._migration.follows:
+            raise RuntimeError(f"nothing to recover in state {self.state.value}")
+        where = parse_address(target) if isinstance(target, (str, Address)) else target
+        self._migration.retarget(where)
+
     def progress(self) -> SourceProgress:
         """Any thread."""
         flow = self._flow

@@ -60,7 +60,7 @@ def test_two_guests_must_fit(
     assert "two guests of 64.0 MiB do not fit into the 100.0 MiB" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["demo", "send", "recv", "inspect", "check"])
+@pytest.mark.parametrize("command", ["demo", "send", "recv", "recover", "inspect", "check"])
 def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

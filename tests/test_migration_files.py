@@ -10,7 +10,8 @@ from migration_checks import assert_at_destination, assert_at_source
 from migration_kit import migrate, receiving, running_guest
 
 from pymigrate import Guest as Owner
-from pymigrate import Outcome
+from pymigrate import Outcome, PolicyOptions
+from pymigrate.policy import PostCopy
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -58,4 +59,19 @@ def test_null_sink_leaves_the_guest_running() -> None:
         report = migrate(guest, "null:")
         assert (report.outcome, report.guest) == (Outcome.COMPLETED, Owner.SOURCE)
         assert report.wire_bytes > 256 * 4096
+        assert_at_source(guest)
+
+
+@pytest.mark.parametrize("mode", list(PostCopy), ids=lambda mode: str(mode.value))
+def test_file_holds_all_pages(mode: PostCopy, tmp_path: Path) -> None:
+    """Nobody there could ask for those that were left behind."""
+    with running_guest() as guest:
+        policy = PolicyOptions(post_copy=mode)
+        report = migrate(guest, f"file:{tmp_path}/guest", policy=policy)
+        if mode in (PostCopy.NEVER, PostCopy.AUTO):
+            assert report.outcome is Outcome.COMPLETED, report.error
+            return
+        assert (report.outcome, report.guest) == (Outcome.FAILED, Owner.SOURCE)
+        assert "post-copy takes a destination" in str(report.error)
+        assert not (tmp_path / "guest").exists()
         assert_at_source(guest)

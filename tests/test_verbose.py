@@ -38,6 +38,7 @@ STATS = RoundStats(
     blocked_ns=1500 * 10**6,
     delta_memory_bytes=16 << 20,
     held_pages=0,
+    outstanding_pages=0,
 )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pymigrate.cli.exits import CommandError, Exit
+from pymigrate.page.words import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -27,6 +28,7 @@ __all__ = [
     "table",
     "titled",
     "write_json",
+    "write_text",
 ]
 
 _PLAIN_WIDTH = 80
@@ -80,11 +82,11 @@ def plain(text: str) -> str:
     """Text from a stream or a peer, made harmless to a terminal and to rich."""
     from rich.markup import escape
 
-    return escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+    return escape(visible(text))
 
 
 def check_json_path(target: str | None) -> None:
-    """Refuse a --json or --trace target that cannot be written, before the work begins."""
+    """Refuse a file that could not be written, before the work begins; ``-`` is stdout."""
     if target and target != "-" and not Path(target).absolute().parent.is_dir():
         raise CommandError(f"the directory of {target} does not exist", Exit.USAGE)
 
@@ -96,7 +98,12 @@ def write_json(target: str, report: Mapping[str, Any]) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
+    write_text(target, text)
+
+
+def write_text(target: str, text: str) -> None:
+    """Write a report to a file."""
     try:
-        Path(target).write_text(text)
+        Path(target).write_text(text, encoding="utf-8")
     except OSError as error:
         raise CommandError(f"cannot write the report to {target}: {error.strerror}") from error

@@ -7,10 +7,11 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from pymigrate.cli.console import check_json_path, write_json
+from pymigrate.cli.console import check_json_path
 from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.cli.guest_options import add_guest_options, choose_backend, guest_config
 from pymigrate.cli.migration_options import add_migration_options, migration_options
+from pymigrate.cli.output import add_output_options, check_outputs, write_outputs
 from pymigrate.cli.policy_options import add_trace_option, policy_words, write_trace
 from pymigrate.cli.tuning_options import tuning_words
 from pymigrate.cli.units import parse_count, parse_duration_ms, parse_rate, size_words
@@ -36,6 +37,7 @@ examples:
   pymigrate demo --link 1gbit --compress zstd:1 --verbose
   pymigrate demo --link 1gbit --tune-after 1:compress=none,bandwidth-limit=50
   pymigrate demo --dirty-rate unlimited --link 100mbit --delta off --compress none
+  pymigrate demo --link 1gbit --post-copy now --html report.html
 """
 
 
@@ -68,7 +70,7 @@ def add_parser(commands: Any) -> None:
     demo.add_argument(
         "--runs", type=parse_count, default=1, metavar="N", help="do it N times and summarize"
     )
-    demo.add_argument("--json", metavar="FILE|-", help="write the report as JSON")
+    add_output_options(demo)
     add_trace_option(demo)
     parser.set_defaults(run=run)
 
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     """Migrate; the exit code is the worst of all runs."""
     from pymigrate.cli.views import make_view
 
-    check_json_path(args.json)
+    check_outputs(args)
     check_json_path(args.trace)
     config = guest_config(args)
     migration_options(args)  # to refuse here what the processes would refuse
@@ -105,7 +107,13 @@ def _one_run(
 
     if args.runs > 1:
         view.note(f"run {number} of {args.runs}")
-    report = run_pair(_send_options(args, config), view, args.run_for, ends)
+    report = run_pair(
+        [*_send_options(args, config), *_recover_words(args)],
+        view,
+        args.run_for,
+        ends,
+        _recover_words(args),
+    )
     link = {"link_bits_per_s": args.link} if args.link else {}
     return {**report, "config": {**report["config"], **link}}
 
@@ -161,12 +169,19 @@ def _send_options(args: argparse.Namespace, config: VmConfig) -> list[str]:
     return words + (["--timeout", f"{args.timeout}ms"] if args.timeout else [])
 
 
+def _recover_words(args: argparse.Namespace) -> list[str]:
+    """For the command lines of both sides."""
+    limit_ms = args.recover_timeout
+    return [] if limit_ms is None else ["--recover-timeout", f"{limit_ms}ms"]
+
+
 def _exit_code(report: dict[str, Any]) -> Exit:
     """That of the outcome, unless the proof contradicts it."""
     from pymigrate.report import Guest, Outcome
 
     proof = report.get("proof")
-    if report["outcome"] == Outcome.IN_DOUBT.value or report["guest"] == Guest.UNKNOWN.value:
+    open_ends = (Outcome.IN_DOUBT.value, Outcome.INCOMPLETE.value)
+    if report["outcome"] in open_ends or report["guest"] == Guest.UNKNOWN.value:
         return Exit.OPERATOR
     if proof and not proof["ok"]:
         return Exit.OPERATOR
@@ -180,8 +195,7 @@ def _show(args: argparse.Namespace, reports: list[dict[str, Any]]) -> None:
     from pymigrate.cli.summary import show_summary, summarize
 
     document = reports[0] if args.runs == 1 else summarize(reports)
-    if args.json:
-        write_json(args.json, document)
+    write_outputs(args, document, reports)
     if "-" not in (args.json, args.trace):
         show_report(reports[-1])
         if args.runs > 1:

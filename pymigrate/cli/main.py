@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pymigrate import __version__
-from pymigrate.cli import check, demo, inspect, recv, send, simulate
+from pymigrate.cli import check, demo, inspect, recover, recv, send, simulate
 from pymigrate.cli.console import say_error
 from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.errors import MigrateError
@@ -25,7 +25,8 @@ exit codes:
   1  failed; the source still owns the guest
   2  usage
   3  not converged or cancelled; the guest runs at the source
-  4  failed after commit; an operator must decide which side owns the guest
+  4  failed after commit; an operator must decide which side owns the guest, or
+     bring both sides together: the guest has moved, and pages of it are missing
 
 `pymigrate COMMAND --help` shows the options and examples of a command.
 """
@@ -41,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pymigrate {__version__}")
     commands: Any = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    for module in (demo, send, recv, inspect, simulate, check):
+    for module in (demo, send, recv, recover, inspect, simulate, check):
         module.add_parser(commands)
     return parser
 

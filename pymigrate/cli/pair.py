@@ -15,7 +15,7 @@ from typing import Any
 
 from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.cli.processes import Event, Inbox, Process
-from pymigrate.cli.views import Live, View
+from pymigrate.cli.views import LateLive, Live, View
 
 __all__ = ["run_pair"]
 
@@ -29,18 +29,20 @@ def run_pair(
     view: View,
     run_for_ms: int,
     ends: Sequence[Any] = (),
+    receive: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Migrate once; returns the report with its proof.
 
     :param guest: the options of ``send``.
     :param ends: the two ends of a shaped link, source first, or nothing.
+    :param receive: the options of ``recv``.
     """
     inbox = Inbox()
     with contextlib.ExitStack() as stack:
         listen = ends[1].address if ends else _LOOPBACK
         fds = [end.namespace.fd for end in ends] or [-1, -1]
         destination = stack.enter_context(
-            Process("the destination", ["recv", f"tcp:{listen}:0"], inbox, fds[1])
+            Process("the destination", ["recv", f"tcp:{listen}:0", *receive], inbox, fds[1])
         )
         run = _Run(inbox, view, destination)
         address = run.expect(destination, "listening", _START_TIMEOUT_S)["address"]
@@ -58,16 +60,21 @@ class _Run:
         self._inbox, self._view, self._destination = inbox, view, destination
         self._kept: dict[tuple[Process, str], Event] = {}
         self._gone: set[Process] = set()
+        self._recovering: Process | None = None
         self._shown: dict[str, Callable[[Event], None]] = {
             "note": lambda event: view.note(event["text"]),
             "state": lambda event: view.state(event["state"]),
             "round": lambda event: view.round(event["round"]),
             "live": lambda event: view.live(Live(**event["live"])),
+            "late": lambda event: view.late(LateLive(**event["late"])),
         }
 
     def to_the_end(self, source: Process, run_for_ms: int) -> dict[str, Any]:
         """Wait for the report, then for the proof."""
         report: dict[str, Any] = self._report(source)
+        if report["outcome"] == "incomplete":
+            # To read one of them would be to wait for it.
+            return report
         if report["guest"] == "destination":
             self._view.note("the guest runs at the destination: letting it go on")
             return self._moved(source, report, run_for_ms)
@@ -92,12 +99,18 @@ class _Run:
 
     def _take(self, sender: Process, event: Event) -> None:
         kind = event["event"]
+        if kind == "state":
+            self._recovering = sender if event["state"] == "recovering" else None
         if kind == "gone":
             self._gone.add(sender)
         elif kind in self._shown:
             self._shown[kind](event)
         else:
             self._kept[sender, kind] = event
+        if self._recovering is not None and self._destination in self._gone:
+            # Nobody will ever answer there again.
+            self._recovering.command("cancel")
+            self._recovering = None
 
     def _report(self, source: Process) -> dict[str, Any]:
         """An interrupt cancels, and is seen in the report."""
@@ -110,7 +123,9 @@ class _Run:
 
     def _moved(self, source: Process, report: dict[str, Any], run_for_ms: int) -> dict[str, Any]:
         try:
-            self.expect(self._destination, "report", _ANSWER_TIMEOUT_S)
+            arrived = self.expect(self._destination, "report", _ANSWER_TIMEOUT_S)["report"]
+            # Its last word may have been lost on the way to the source.
+            report = {**report, "faults": report["faults"] or arrived["faults"]}
             before = self._heartbeats(source)
             there = self._prove(self._destination, run_for_ms)
             after = self._heartbeats(source)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_policy_options",
+    "add_post_copy_option",
     "add_trace_option",
     "policy_options",
     "policy_words",
@@ -21,11 +22,12 @@ __all__ = [
 ]
 
 _POLICIES = ("downtime", "time-budget", "minimal-traffic")
+_POST_COPY = ("never", "auto", "after-first-round", "now")
 _MAX_THROTTLE_PERCENT = 99
 
 
 def add_policy_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options; all have defaults."""
+    """Add the options; all have defaults. What a replay knows is among them."""
     group = parser.add_argument_group("when to switch over")
     group.add_argument(
         "--policy",
@@ -56,6 +58,17 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_post_copy_option(parser: Any) -> None:
+    """For commands that migrate."""
+    parser.add_argument(
+        "--post-copy",
+        choices=_POST_COPY,
+        help="let the guest move before its pages, which then follow it: where no number of "
+        "rounds would bring the downtime within its limit (auto), after the first round, before "
+        "any round (now), or never (default: never)",
+    )
+
+
 def add_trace_option(group: Any) -> None:
     """For commands that migrate."""
     group.add_argument(
@@ -70,13 +83,15 @@ def policy_options(args: argparse.Namespace) -> PolicyOptions:
 
     :raises CommandError: they contradict each other.
     """
-    from pymigrate.policy import PolicyKind, PolicyOptions
+    from pymigrate.policy import PolicyKind, PolicyOptions, PostCopy
 
+    post_copy = PolicyOptions.post_copy if args.post_copy is None else PostCopy(args.post_copy)
     return PolicyOptions(
         policy=PolicyKind(_policy(args)),
         downtime_limit_ms=args.downtime_limit_ms,
         time_budget_ms=args.time_budget,
         throttle_percent=args.throttle,
+        post_copy=post_copy,
     )
 
 
@@ -84,7 +99,8 @@ def policy_words(args: argparse.Namespace) -> list[str]:
     """The same options for a child's command line."""
     words = ["--policy", _policy(args), "--downtime-limit-ms", str(args.downtime_limit_ms)]
     words += ["--time-budget", f"{args.time_budget}ms"] if args.time_budget else []
-    return words + (["--throttle", str(args.throttle)] if args.throttle else [])
+    words += ["--throttle", str(args.throttle)] if args.throttle else []
+    return words + (["--post-copy", args.post_copy] if args.post_copy else [])
 
 
 def write_trace(target: str, report: Mapping[str, Any]) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pymigrate.cli.child_options import add_child_options
-from pymigrate.cli.console import check_json_path, say_error, write_json
+from pymigrate.cli.console import say_error
 from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.cli.guest_options import BACKINGS
+from pymigrate.cli.migration_options import add_recover_option, recover_values
+from pymigrate.cli.output import add_output_options, check_outputs, write_outputs
 from pymigrate.cli.tuning_options import add_cpus_option
 from pymigrate.cli.units import parse_duration_ms, parse_size, size_words
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pymigrate.cli.proof import GuestProof
     from pymigrate.cli.views import View
     from pymigrate.destination import Destination
+    from pymigrate.options import Options
     from pymigrate.report import Report
     from pymigrate.vmm import Vm
 
@@ -31,7 +33,8 @@ _EPILOG = """\
 LISTEN is tcp:HOST:PORT or unix:PATH for one guest from `pymigrate send`, or
 file:PATH to load a stream file. The machine is built from what the source says
 about it. The guest then runs here for a while, is paused, and its memory, time
-and devices are checked by the oracle.
+and devices are checked by the oracle. A source with --post-copy may send pages
+while the guest runs already; the check waits for the last of them.
 
 Streams are not authenticated: listen on addresses that only the source can
 reach.
@@ -39,8 +42,14 @@ reach.
 examples:
   pymigrate recv tcp:192.0.2.7:4444
   pymigrate recv unix:/run/guest.sock --run-for 5s --json report.json
+  pymigrate recv tcp:192.0.2.7:4444 --recover-timeout 1m --pause-when-lost
   pymigrate recv file:guest.pmig
 """
+
+_LOST = (
+    "The guest ends with this process: with --pause-when-lost, recv keeps it, paused, until "
+    "the source comes."
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -70,8 +79,15 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--timeout", type=parse_duration_ms, metavar="TIME", help="wait so long for a source"
     )
+    add_recover_option(parser)
+    parser.add_argument(
+        "--pause-when-lost",
+        action="store_true",
+        help="pause the guest then, and wait for the source until it comes or an interrupt "
+        "does, instead of ending",
+    )
     add_cpus_option(parser)
-    parser.add_argument("--json", metavar="FILE|-", help="write the report as JSON")
+    add_output_options(parser)
     add_child_options(parser)
     parser.set_defaults(run=run)
 
@@ -79,30 +95,38 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Receive one guest; the exit code is that of the report."""
     from pymigrate.cli.child import Child, enter
+    from pymigrate.cli.recv_run import RecvRun
     from pymigrate.cli.views import make_view
-    from pymigrate.destination import Destination
     from pymigrate.errors import AddressError, CancelledError, StepTimeoutError
-    from pymigrate.options import Options
 
-    check_json_path(args.json)
+    check_outputs(args)
     enter(args)
     child = Child(args.events) if args.events is not None else None
+    # A parent follows the source, which knows more.
     view = child.view if child else make_view()
+    shown = make_view(quiet=True) if child else view
     try:
-        options = Options(cpus=args.cpus)
-    except ValueError as error:
-        raise CommandError(str(error), Exit.USAGE) from error
-    try:
-        with contextlib.closing(view), Destination(args.listen, _factory(args), options) as here:
-            _announce(here, view, child)
-            report = _serve(here, args.timeout)
-            return _finish(args, here, report, child)
+        with contextlib.closing(view):
+            receiving = RecvRun(args.listen, _factory(args), _options(args), shown)
+            with receiving.here as here:
+                _announce(here, view, child)
+                report = receiving.run(args.timeout, wait=args.pause_when_lost)
+                return _finish(args, here, report, child)
     except AddressError as error:
         raise CommandError(str(error), Exit.USAGE) from error
     except StepTimeoutError as error:
         raise CommandError(f"no guest came: {error}") from error
     except CancelledError as error:
         raise CommandError(str(error), Exit.NOT_CONVERGED) from error
+
+
+def _options(args: argparse.Namespace) -> Options:
+    from pymigrate.options import Options
+
+    try:
+        return Options(cpus=args.cpus, pause_when_lost=args.pause_when_lost, **recover_values(args))
+    except ValueError as error:
+        raise CommandError(str(error), Exit.USAGE) from error
 
 
 def _factory(args: argparse.Namespace) -> Callable[[dict[str, Any]], Vm]:
@@ -136,47 +160,23 @@ def _announce(here: Destination, view: View, child: Child | None) -> None:
         view.note(f"listening on {here.address}")
 
 
-def _serve(here: Destination, timeout_ms: int | None) -> Report:
-    """Serve on a thread: an interrupt of the main thread cancels at once."""
-    results: list[Report] = []
-    errors: list[BaseException] = []
-    done = threading.Event()
-
-    def serve() -> None:
-        try:
-            results.append(here.serve_one(timeout_ms))
-        except BaseException as error:
-            errors.append(error)
-        done.set()
-
-    thread = threading.Thread(target=serve, name="pmig-recv")
-    thread.start()
-    # A join() that is interrupted may take a living thread for an ended one.
-    while not done.is_set():
-        try:
-            done.wait()
-        except KeyboardInterrupt:
-            here.cancel()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
-
-
 def _finish(
     args: argparse.Namespace, here: Destination, report: Report, child: Child | None
 ) -> int:
+    """Say what came of it, and prove the guest if it is all here."""
     from pymigrate.cli.proof import prove
     from pymigrate.vmm import Vm
 
-    if here.machine is None:
+    machine = here.machine
+    if isinstance(machine, Vm):
+        report = replace(report, config=machine.config.to_json())
+    if machine is None or report.missing_pages:
         if child:
             child.view.emit("report", report=report.to_dict())
             child.serve(None)
         return _show(args, report, None, child)
     with here.take_machine() as machine:
         assert isinstance(machine, Vm)
-        report = replace(report, config=machine.config.to_json())
         if child:
             child.view.emit("report", report=report.to_dict())
             child.serve(machine)
@@ -188,6 +188,7 @@ def _show(
     args: argparse.Namespace, report: Report, proof: GuestProof | None, child: Child | None
 ) -> int:
     from pymigrate.cli.render import show_report
+    from pymigrate.report import Outcome
 
     if child:
         return int(report.exit_code)
@@ -195,10 +196,9 @@ def _show(
     if proof:
         document |= {"guest_gap_ms": proof.guest_gap_ms, "oracle": proof.oracle}
         document["proof"] = {"destination": proof.to_json()}
-    if args.json:
-        write_json(args.json, document)
+    write_outputs(args, document)
     if args.json != "-":
-        show_report(document)
+        show_report(document, hint=_LOST if report.outcome is Outcome.INCOMPLETE else "")
     if proof and not proof.ok:
         say_error("the guest runs here, but it is not what was sent: see the oracle")
         return Exit.OPERATOR

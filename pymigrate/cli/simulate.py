@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from pymigrate.cli.console import check_json_path, plain, stdout, table, titled, write_json
 from pymigrate.cli.exits import CommandError, Exit
-from pymigrate.cli.policy_options import add_policy_options, policy_options
+from pymigrate.cli.policy_options import (
+    add_policy_options,
+    add_post_copy_option,
+    policy_options,
+)
 from pymigrate.cli.units import count_words, size_words, time_words
 
 if TYPE_CHECKING:
@@ -45,6 +49,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("trace", metavar="TRACE", help="a trace or a report, as JSON")
     add_policy_options(parser)
+    add_post_copy_option(parser)
     parser.add_argument("--json", metavar="FILE|-", help="write the replay as JSON")
     parser.set_defaults(run=run)
 
@@ -63,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         write_json(args.json, _document(trace, limits, found, best))
     if args.json != "-":
         _show(found, best)
-    return Exit.DONE if found.action is Action.SWITCH else Exit.NOT_CONVERGED
+    return Exit.NOT_CONVERGED if found.action is Action.GIVE_UP else Exit.DONE
 
 
 def _read(path: str) -> Trace:
@@ -117,8 +122,9 @@ def _ending(found: Replay) -> str:
     size, took = size_words(int(found.wire_bytes)), time_words(found.total_ms)
     if found.downtime_ms is None:
         return f"[bold yellow]given up[/] after {took} and {size}"
+    how = "left its pages behind" if found.action.value == "post-copy" else "switched"
     return (
-        f"[bold green]switched[/] after {len(found.rounds)} rounds: downtime "
+        f"[bold green]{how}[/] after {len(found.rounds)} rounds: downtime "
         f"{time_words(found.downtime_ms)}, {size} in {took}"
     )
 

@@ -20,6 +20,8 @@ _FIGURES: dict[str, Callable[[Json], float | None]] = {
     "prediction_error_ms": lambda run: _prediction_error_ms(run),
     "guest_gap_ms": lambda run: run["guest_gap_ms"],
     "total_ms": lambda run: run["total_ms"],
+    "last_page_ms": lambda run: _last_page_ms(run),
+    "fault_p99_ms": lambda run: run["faults"]["p99_us"] / 1e3 if run.get("faults") else None,
 }
 _NAMES = {
     "downtime_ms": "downtime",
@@ -27,6 +29,8 @@ _NAMES = {
     "prediction_error_ms": "prediction error",
     "guest_gap_ms": "guest gap",
     "total_ms": "total time",
+    "last_page_ms": "last page, after the switchover",
+    "fault_p99_ms": "99 of 100 faults, at most",
 }
 
 
@@ -67,6 +71,11 @@ def _prediction_error_ms(run: Json) -> float | None:
     if not run["downtime"] or run["predicted_downtime_ms"] is None:
         return None
     return abs(float(run["downtime"]["total_ms"]) - float(run["predicted_downtime_ms"]))
+
+
+def _last_page_ms(run: Json) -> float | None:
+    late = run.get("late")
+    return late["duration_ms"] if late and run["outcome"] == "completed" else None
 
 
 def _spread(

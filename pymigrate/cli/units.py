@@ -10,8 +10,19 @@ from __future__ import annotations
 import argparse
 import re
 
+from pymigrate.page.words import (
+    count_words,
+    micro_words,
+    page_words,
+    rate_words,
+    size_words,
+    time_words,
+)
+
 __all__ = [
     "count_words",
+    "micro_words",
+    "page_words",
     "parse_count",
     "parse_duration_ms",
     "parse_rate",
@@ -70,40 +81,3 @@ def parse_count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return value
-
-
-def size_words(n_bytes: float) -> str:
-    """``64.0 MiB``; whole bytes below 1 KiB."""
-    if n_bytes < 1024:
-        return f"{n_bytes:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        n_bytes /= 1024
-        if n_bytes < 1023.95:
-            return f"{n_bytes:.1f} {unit}"
-    return f"{n_bytes / 1024:.1f} TiB"
-
-
-def rate_words(bits_per_s: float) -> str:
-    """``958 Mbit/s``, ``12.3 Gbit/s``."""
-    for factor, unit in ((1e9, "Gbit/s"), (1e6, "Mbit/s"), (1e3, "kbit/s")):
-        if bits_per_s >= 0.9995 * factor:
-            value = bits_per_s / factor
-            return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f} {unit}"
-    return f"{bits_per_s:.0f} bit/s"
-
-
-def time_words(ms: float) -> str:
-    """``7.42 ms``, ``310 ms``, ``8.31 s``, ``2 min 5 s``."""
-    if ms < 99.95:
-        return f"{ms:.2f} ms" if ms < 9.995 else f"{ms:.1f} ms"
-    if ms < 999.5:
-        return f"{ms:.0f} ms"
-    if ms < 119_995:
-        return f"{ms / 1e3:.2f} s"
-    minutes, seconds = divmod(round(ms / 1e3), 60)
-    return f"{minutes} min {seconds} s"
-
-
-def count_words(count: int) -> str:
-    """``262,144``."""
-    return f"{count:,}"

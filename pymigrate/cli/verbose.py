@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from pymigrate.cli.console import plain, table
 from pymigrate.cli.units import count_words, size_words
+from pymigrate.page.rounds import names_pages
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from pymigrate.cli.views import Live, View
+    from pymigrate.cli.views import LateLive, Live, View
 
 __all__ = ["VerboseView", "encoding_table", "round_choices"]
 
@@ -37,6 +38,9 @@ class VerboseView:
 
     def live(self, live: Live) -> None:
         self._view.live(live)
+
+    def late(self, late: LateLive) -> None:
+        self._view.late(late)
 
     def round(self, round: Json) -> None:
         self._view.round(round)
@@ -74,8 +78,11 @@ def encoding_table(counted: Json) -> Table | None:
 
 def round_choices(round: Json) -> list[str]:
     """A line for each choice, and for what was out of the ordinary."""
+    if names_pages(round):
+        count = count_words(round["outstanding_pages"])
+        return [f"post-copy: {round['reason']}", f"{count} pages are to follow the guest"]
     lines = [f"{name}: {words}" for name, words in round["choices"].items()]
-    if round["reason"]:
+    if round["reason"] and round.get("kind") != "late":
         lines.append(f"{round['decision']}: {round['reason']}")
     if round.get("held_pages"):
         lines.append(f"{count_words(round['held_pages'])} hot pages wait for the last round")

@@ -16,11 +16,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TextIO
 
 from pymigrate.cli.units import count_words, size_words, time_words
+from pymigrate.page.rounds import names_pages
 
 __all__ = [
     "ENDS",
     "STATE_WORDS",
     "EventView",
+    "LateLive",
     "Live",
     "PlainView",
     "View",
@@ -37,10 +39,24 @@ STATE_WORDS = {
     "committing": "handing the guest over",
     "resolving": "asking the destination what became of the guest",
     "rolling-back": "rolling back: the guest goes on at the source",
+    # Of either side.
+    "post-copy": "the guest has moved, and runs: pages follow it",
+    "recovering": "recovering: pages are missing, and the other side is out of reach",
+    "incomplete": "pages are missing at the destination, which is out of reach",
+    "lost": "pages are missing, and the source stays out of reach",
 }
 
-# States after which nothing more is sent.
-ENDS = ("completed", "failed", "cancelled", "not-converged", "in-doubt")
+# States after which nothing more is sent, unless it is recovered.
+ENDS = (
+    "running",
+    "completed",
+    "failed",
+    "cancelled",
+    "not-converged",
+    "in-doubt",
+    "incomplete",
+    "lost",
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,14 @@ class Live:
     wire_bytes: int
 
 
+@dataclass(frozen=True)
+class LateLive:
+    """Pages that follow the guest: how many are left, of how many at the most."""
+
+    left_pages: int
+    of_pages: int
+
+
 class View(Protocol):
     """All methods are called on the main thread."""
 
@@ -64,6 +88,8 @@ class View(Protocol):
     def round(self, round: Mapping[str, Any]) -> None: ...
 
     def live(self, live: Live) -> None: ...
+
+    def late(self, late: LateLive) -> None: ...
 
     def close(self) -> None: ...
 
@@ -85,6 +111,8 @@ class PlainView:
         self.note(round_words(round))
 
     def live(self, live: Live) -> None: ...
+
+    def late(self, late: LateLive) -> None: ...
 
     def close(self) -> None: ...
 
@@ -112,15 +140,23 @@ class EventView:
     def live(self, live: Live) -> None:
         self.emit("live", live=asdict(live))
 
+    def late(self, late: LateLive) -> None:
+        self.emit("late", late=asdict(late))
+
     def close(self) -> None:
         self._file.close()
 
 
+_NAMES = {"sealed": "final round", "late": "late pages"}
+
+
 def round_words(round: Mapping[str, Any]) -> str:
     """One round as a line of 80 columns."""
-    name = "final round" if round["kind"] == "sealed" else f"round {round['epoch']}"
+    name = _NAMES.get(round["kind"], f"round {round['epoch']}")
     words = f"{name}: {size_words(round['wire_bytes'])} in {time_words(round['duration_ms'])}"
-    if round["kind"] == "sealed":
+    if names_pages(round):
+        return f"{words}, names {count_words(round['outstanding_pages'])} pages that follow"
+    if round["kind"] in _NAMES:
         return words
     return (
         f"{words}, {count_words(round['pending_pages'])} pages dirtied, "
@@ -160,5 +196,7 @@ class NoView:
     def round(self, round: Mapping[str, Any]) -> None: ...
 
     def live(self, live: Live) -> None: ...
+
+    def late(self, late: LateLive) -> None: ...
 
     def close(self) -> None: ...

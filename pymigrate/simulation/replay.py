@@ -14,6 +14,7 @@ __all__ = ["Replay", "ReplayedRound", "replay"]
 
 # A policy that never stops is stopped here.
 MAX_ROUNDS = 1000
+_LAST = (Action.SWITCH, Action.POST_COPY, Action.GIVE_UP)
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,9 @@ class ReplayedRound:
 class Replay:
     """How a migration would have gone.
 
-    :ivar action: SWITCH or GIVE_UP.
-    :ivar total_ms: until the guest runs at the destination, or was given up.
+    :ivar action: SWITCH, POST_COPY or GIVE_UP.
+    :ivar total_ms: until the guest runs at the destination and no page is
+        missing, or was given up.
     :ivar wire_bytes: of all rounds and of the pages that were left.
     :ivar downtime_ms: what came of the prediction; None when given up.
     """
@@ -66,7 +68,7 @@ class Replay:
 
 
 def replay(trace: Trace, options: PolicyOptions) -> Replay:
-    """Replay until the policy switches or gives up.
+    """Replay until the policy switches, leaves or gives up.
 
     :raises PolicyError: a policy of the caller's own failed, or never stops.
     """
@@ -81,7 +83,7 @@ def replay(trace: Trace, options: PolicyOptions) -> Replay:
         recorded = tuple(history) == trace.rounds[: len(history)]
         downtime_ms = world.downtime_ms(history)
         rounds.append(ReplayedRound(following, decision, downtime_ms, recorded))
-        if decision.action in (Action.SWITCH, Action.GIVE_UP):
+        if decision.action in _LAST:
             break
         hold = decision.hold
         if decision.action is Action.THROTTLE:
@@ -91,14 +93,17 @@ def replay(trace: Trace, options: PolicyOptions) -> Replay:
 
 def _end(world: World, history: list[RoundMeasurement], rounds: list[ReplayedRound]) -> Replay:
     last = rounds[-1]
-    switched = last.decision.action is Action.SWITCH
+    action = last.decision.action if last.decision.action in _LAST else Action.GIVE_UP
     wire_bytes = float(sum(r.wire_bytes for r in history))
+    moved = action is not Action.GIVE_UP
+    downtime_ms = world.leaving_ms() if action is Action.POST_COPY else last.downtime_ms
     return Replay(
         rounds=tuple(rounds),
-        action=Action.SWITCH if switched else Action.GIVE_UP,
+        action=action,
         predicted_downtime_ms=last.decision.predicted_downtime_ms,
-        downtime_ms=last.downtime_ms if switched else None,
-        total_ms=last.measured.elapsed_ms + (last.downtime_ms if switched else 0.0),
-        wire_bytes=wire_bytes + (world.last_bytes(history) if switched else 0.0),
+        downtime_ms=downtime_ms if moved else None,
+        # With or without the guest waiting for them, the pages take as long.
+        total_ms=last.measured.elapsed_ms + (last.downtime_ms if moved else 0.0),
+        wire_bytes=wire_bytes + (world.last_bytes(history) if moved else 0.0),
         reason=last.decision.reason,
     )

@@ -119,6 +119,12 @@ class World:
         state_ms = self.costs.state_bytes / self._bytes_per_ms
         return self.costs.fixed_ms + self._harvest_ms + state_ms + pages_ms
 
+    def leaving_ms(self) -> float:
+        """What it would have taken to leave the pages behind: naming them is a
+        message, and they are not sent.
+        """
+        return self.costs.fixed_ms + self._harvest_ms + self.costs.round_trip_ms
+
     def last_bytes(self, history: Sequence[RoundMeasurement]) -> float:
         """What the pages that are left would have been on the wire."""
         following = self._recorded(history)
