@@ -17,6 +17,18 @@
 #include "pymigrate.h"
 
 /**
+ * struct channel_sight - where bytes that were written are
+ * @unsent_bytes: in this host, and wait for their turn
+ * @in_flight_bytes: under way, and not acknowledged by the peer
+ * @round_trip_ns: the shortest that was seen; 0: not known
+ */
+struct channel_sight {
+	uint64_t unsent_bytes;
+	uint64_t in_flight_bytes;
+	uint64_t round_trip_ns;
+};
+
+/**
  * struct channel_ops - one kind of channel
  * @kind:	for messages: "socket", "file", "null", "memory"
  * @ends:	reading at the end says so at once, so that it can be asked
@@ -32,8 +44,8 @@
  *		some. NULL where sending is complete at once.
  * @settled:	all are. NULL likewise.
  * @backlog:	bytes still waiting to be sent. NULL: there never are any
- * @in_flight:	bytes that the peer has not acknowledged, and the shortest
- *		round trip that was seen, ns. NULL: nothing ever is
+ * @look:	see channel_look(). NULL: nothing is ever under way
+ * @space:	see channel_space(). NULL: it cannot
  * @flush:	make what was written durable; 0 or -errno. May be NULL.
  * @free:	release what the kind owns. May be NULL.
  */
@@ -54,8 +66,8 @@ struct channel_ops {
 	bool (*settle)(struct pmig_channel *channel);
 	bool (*settled)(const struct pmig_channel *channel);
 	uint32_t (*backlog)(struct pmig_channel *channel);
-	uint32_t (*in_flight)(struct pmig_channel *channel,
-			      uint64_t *round_trip_ns);
+	void (*look)(struct pmig_channel *channel, struct channel_sight *sight);
+	bool (*space)(struct pmig_channel *channel, uint64_t bytes_per_s);
 	int (*flush)(struct pmig_channel *channel);
 	void (*free)(struct pmig_channel *channel);
 };
@@ -163,17 +175,25 @@ static inline uint32_t channel_backlog(struct pmig_channel *channel)
 	return channel->ops->backlog ? channel->ops->backlog(channel) : 0;
 }
 
-/*
- * Bytes that were written and that the peer has not acknowledged;
- * *round_trip_ns is the shortest round trip seen, 0 where it is not known.
- */
-static inline uint32_t channel_in_flight(struct pmig_channel *channel,
-					 uint64_t *round_trip_ns)
+/* Where is what was written? Only on the thread that writes. */
+static inline struct channel_sight channel_look(struct pmig_channel *channel)
 {
-	*round_trip_ns = 0;
-	return channel->ops->in_flight
-		       ? channel->ops->in_flight(channel, round_trip_ns)
-		       : 0;
+	struct channel_sight sight = {0};
+
+	if (channel->ops->look)
+		channel->ops->look(channel, &sight);
+	return sight;
+}
+
+/*
+ * Let the kernel send no faster than this, and each write apart from the
+ * others, so that nothing on the way has to hold more than one of them.
+ * False: it cannot. Only on the thread that writes.
+ */
+static inline bool channel_space(struct pmig_channel *channel,
+				 uint64_t bytes_per_s)
+{
+	return channel->ops->space && channel->ops->space(channel, bytes_per_s);
 }
 
 int channel_flush(struct pmig_channel *channel, struct pmig_error *err);

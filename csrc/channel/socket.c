@@ -18,12 +18,14 @@
  * @zerocopy:	how stable pieces are sent
  * @splice:	how they are sent where that would be copied after all
  * @queue:	of what waits for the link
+ * @spaced:	each write is sent apart from the others
  */
 struct socket_channel {
 	struct pmig_channel base;
 	struct zerocopy zerocopy;
 	struct splice_path splice;
 	struct socket_queue queue;
+	bool spaced;
 };
 
 static struct zerocopy *zerocopy_of(struct pmig_channel *channel)
@@ -57,6 +59,10 @@ static ssize_t socket_send(struct pmig_channel *channel,
 	struct socket_channel *socket = (void *)channel;
 	int flags = more ? MSG_MORE : 0;
 
+	/* segments end where writes do, or the kernel would join them */
+	if (socket->spaced)
+		return zerocopy_copy(channel->fd, iov, n_iov,
+				     more ? MSG_MORE : MSG_EOR);
 	if (stable && must_splice(socket, iov)) {
 		ssize_t done = splice_send(&socket->splice, channel->fd, iov,
 					   more || n_iov > 1);
@@ -132,13 +138,20 @@ static uint32_t socket_backlog(struct pmig_channel *channel)
 	return socket_queue_bytes(&socket->queue, channel->fd);
 }
 
-static uint32_t socket_in_flight(struct pmig_channel *channel,
-				 uint64_t *round_trip_ns)
+static void socket_look(struct pmig_channel *channel,
+			struct channel_sight *sight)
 {
 	struct socket_channel *socket = (void *)channel;
 
-	return socket_queue_in_flight(&socket->queue, channel->fd,
-				      round_trip_ns);
+	socket_queue_look(&socket->queue, channel->fd, sight);
+}
+
+static bool socket_space(struct pmig_channel *channel, uint64_t bytes_per_s)
+{
+	struct socket_channel *socket = (void *)channel;
+
+	socket->spaced = socket_path_space(channel->fd, bytes_per_s);
+	return socket->spaced;
 }
 
 static void socket_free(struct pmig_channel *channel)
@@ -156,7 +169,8 @@ static const struct channel_ops socket_ops = {
 	.settle = socket_settle,
 	.settled = socket_settled,
 	.backlog = socket_backlog,
-	.in_flight = socket_in_flight,
+	.look = socket_look,
+	.space = socket_space,
 	.free = socket_free,
 };
 

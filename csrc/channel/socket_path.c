@@ -80,6 +80,18 @@ static void choose_congestion_control(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, strlen(name));
 }
 
+bool socket_path_space(int fd, uint64_t bytes_per_s)
+{
+	int protocol = 0;
+	socklen_t size = sizeof(protocol);
+
+	/* a unix socket takes the option, too, and does nothing with it */
+	return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 &&
+	       protocol == IPPROTO_TCP &&
+	       setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &bytes_per_s,
+			  sizeof(bytes_per_s)) == 0;
+}
+
 void socket_path_tune(int fd)
 {
 	set_nodelay(fd);

@@ -4,10 +4,14 @@
 #define PMIG_CHANNEL_SOCKET_PATH_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 /* Settle all of them; none is needed for the socket to work. */
 void socket_path_tune(int fd);
+
+/* Have the kernel send no faster than this; false where it cannot. */
+bool socket_path_space(int fd, uint64_t bytes_per_s);
 
 /* Do both ends, as getsockname() and getpeername() tell, lie on one host? */
 bool socket_path_is_local(const struct sockaddr_storage *here,

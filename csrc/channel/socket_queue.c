@@ -27,17 +27,20 @@ static void look_at_path(struct socket_queue *queue, int fd)
 		info.tcpi_delivery_rate * info.tcpi_min_rtt / 1000000;
 }
 
-/* Of a unix socket those that the peer has not read. */
-static uint32_t unacknowledged(int fd)
+/*
+ * SIOCOUTQ: not acknowledged, of a unix socket not read. SIOCOUTQNSD: not
+ * sent; a unix socket has none.
+ */
+static uint32_t count(int fd, unsigned long what)
 {
 	int bytes = 0;
 
-	return ioctl(fd, SIOCOUTQ, &bytes) || bytes < 0 ? 0 : (uint32_t)bytes;
+	return ioctl(fd, what, &bytes) || bytes < 0 ? 0 : (uint32_t)bytes;
 }
 
 uint32_t socket_queue_bytes(struct socket_queue *queue, int fd)
 {
-	uint32_t bytes = unacknowledged(fd);
+	uint32_t bytes = count(fd, SIOCOUTQ);
 
 	if (!bytes)
 		return 0;
@@ -46,10 +49,18 @@ uint32_t socket_queue_bytes(struct socket_queue *queue, int fd)
 					 : 0;
 }
 
-uint32_t socket_queue_in_flight(struct socket_queue *queue, int fd,
-				uint64_t *round_trip_ns)
+void socket_queue_look(struct socket_queue *queue, int fd,
+		       struct channel_sight *sight)
 {
+	uint32_t unsent = count(fd, SIOCOUTQNSD);
+	uint32_t unacknowledged = count(fd, SIOCOUTQ);
+
 	look_at_path(queue, fd);
-	*round_trip_ns = queue->round_trip_ns;
-	return unacknowledged(fd);
+	*sight = (struct channel_sight){
+		.unsent_bytes = unsent,
+		/* some may have been sent in between */
+		.in_flight_bytes =
+			unacknowledged > unsent ? unacknowledged - unsent : 0,
+		.round_trip_ns = queue->round_trip_ns,
+	};
 }

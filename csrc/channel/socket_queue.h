@@ -13,6 +13,8 @@
 
 #include <stdint.h>
 
+#include "channel/channel.h"
+
 /**
  * struct socket_queue - what is known of the path
  * @path_bytes:	that it holds
@@ -28,8 +30,8 @@ struct socket_queue {
 /* Bytes that wait; 0 where the kernel does not tell. */
 uint32_t socket_queue_bytes(struct socket_queue *queue, int fd);
 
-/* Bytes that are not acknowledged, and the shortest round trip. */
-uint32_t socket_queue_in_flight(struct socket_queue *queue, int fd,
-				uint64_t *round_trip_ns);
+/* Where the bytes are; of a unix socket all are under way. */
+void socket_queue_look(struct socket_queue *queue, int fd,
+		       struct channel_sight *sight);
 
 #endif

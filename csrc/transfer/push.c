@@ -15,14 +15,15 @@ enum {
 
 static struct push_sight look(struct send_worker *worker)
 {
-	struct push_sight sight = {
+	struct channel_sight seen = channel_look(worker->box.channel);
+
+	return (struct push_sight){
 		.now_ns = pmig_now_ns(),
 		.written_bytes = worker->box.wire_bytes,
+		.unsent_bytes = seen.unsent_bytes,
+		.in_flight_bytes = seen.in_flight_bytes,
+		.round_trip_ns = seen.round_trip_ns,
 	};
-
-	sight.in_flight_bytes = channel_in_flight(worker->box.channel,
-						  &sight.round_trip_ns);
-	return sight;
 }
 
 static int sleep_ns(const struct send_worker *worker, uint64_t ns,
@@ -48,7 +49,8 @@ static int wait_for_room(struct send_worker *worker, struct push_pace *pace,
 {
 	uint64_t bytes = (uint64_t)n_pages * PMIG_PAGE_BYTES;
 	struct push_sight sight = look(worker);
-	uint64_t since_ns = sight.now_ns, before = sight.in_flight_bytes;
+	uint64_t since_ns = sight.now_ns;
+	uint64_t before = sight.unsent_bytes + sight.in_flight_bytes;
 	uint64_t limit_ns = (uint64_t)worker->box.wait.stall_ms * 1000000;
 	bool waited = false;
 	uint64_t ns;
@@ -58,8 +60,8 @@ static int wait_for_room(struct send_worker *worker, struct push_pace *pace,
 		waited = true;
 		rc = sleep_ns(worker, ns, err);
 		sight = look(worker);
-		if (sight.in_flight_bytes != before) {
-			before = sight.in_flight_bytes;
+		if (sight.unsent_bytes + sight.in_flight_bytes != before) {
+			before = sight.unsent_bytes + sight.in_flight_bytes;
 			since_ns = sight.now_ns;
 		}
 		if (!rc && sight.now_ns - since_ns > limit_ns)
@@ -67,7 +69,10 @@ static int wait_for_room(struct send_worker *worker, struct push_pace *pace,
 				       "nothing was acknowledged for %d ms",
 				       worker->box.wait.stall_ms);
 	}
-	push_pace_learn(pace, &sight, waited);
+	if (push_pace_learn(pace, &sight, waited) &&
+	    !channel_space(worker->box.channel,
+			   (uint64_t)pace->space_bytes_per_s))
+		push_pace_cannot_space(pace);
 	return rc;
 }
 
@@ -89,8 +94,8 @@ static int push_frame(struct send_worker *worker, struct push_pace *pace,
 		      bool *pushed, struct pmig_error *err)
 {
 	struct sender_late *late = &worker->sender->late;
-	unsigned int limit = push_pace_pages(pace, PMIG_PAGE_BYTES,
-					     PMIG_BLOCK_PAGES);
+	unsigned int limit =
+		push_pace_pages(pace, PMIG_PAGE_BYTES, PMIG_BLOCK_PAGES);
 	uint64_t block, pages;
 	int rc = wait_for_room(worker, pace, limit, err);
 

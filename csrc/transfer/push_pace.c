@@ -11,10 +11,27 @@ enum {
 /* Weight of the newest interval. */
 static const double NEWEST = 0.5;
 static const double GROWTH = 1.5;
+/* Of the rate of the link. */
+static const double SHARE = 0.98;
+static const double DRAIN_SHARE = 0.8;
+static const double FIRST_RAISE = 0.02;
+static const double MAX_RAISE = 0.5;
+/* A peer that is kept from running for a moment is not a slow link. */
+static const double MAX_FALL = 0.7;
 
 void push_pace_init(struct push_pace *pace)
 {
-	*pace = (struct push_pace){.window_bytes = PUSH_START_WINDOW_BYTES};
+	*pace = (struct push_pace){
+		.window_bytes = PUSH_START_WINDOW_BYTES,
+		.raise = FIRST_RAISE,
+		.may_space = true,
+	};
+}
+
+void push_pace_cannot_space(struct push_pace *pace)
+{
+	push_pace_init(pace);
+	pace->may_space = false;
 }
 
 static uint64_t bounded(double bytes)
@@ -26,6 +43,23 @@ static uint64_t bounded(double bytes)
 	return (uint64_t)bytes;
 }
 
+/* Bytes that a rate brings in so long. */
+static double in(double rate_bytes_per_s, uint64_t ns)
+{
+	return rate_bytes_per_s * (double)ns / 1e9;
+}
+
+static void begin(struct push_pace *pace, uint64_t now_ns, uint64_t bytes)
+{
+	pace->since_ns = now_ns;
+	pace->since_bytes = bytes;
+	pace->least_bytes = UINT64_MAX;
+	pace->n_frames = 0;
+	pace->n_waits = 0;
+}
+
+/* ---- learn: the window makes the queue --------------------------------- */
+
 static void set_window(struct push_pace *pace, uint64_t round_trip_ns)
 {
 	double rate = pace->rate_bytes_per_s;
@@ -36,56 +70,135 @@ static void set_window(struct push_pace *pace, uint64_t round_trip_ns)
 		pace->window_bytes = bounded(GROWTH * window);
 	else
 		pace->window_bytes =
-			bounded(rate * (double)(round_trip_ns + PUSH_DELAY_NS) /
-				1e9);
+			bounded(in(rate, round_trip_ns + PUSH_DELAY_NS));
 }
 
-static void begin(struct push_pace *pace, uint64_t now_ns, uint64_t bytes)
+static void learn_rate(struct push_pace *pace, const struct push_sight *sight,
+		       double rate)
 {
-	pace->since_ns = now_ns;
-	pace->since_bytes = bytes;
-	pace->n_frames = 0;
-	pace->n_waits = 0;
-}
-
-static void end(struct push_pace *pace, const struct push_sight *sight,
-		uint64_t bytes)
-{
-	double ns = (double)(sight->now_ns - pace->since_ns);
-	double rate = 1e9 * (double)(bytes - pace->since_bytes) / ns;
 	double before = pace->rate_bytes_per_s;
 
-	/* half of the frames found room: something else is the limit */
-	if (2 * pace->n_waits < pace->n_frames || rate <= 0)
-		return;
 	pace->rate_bytes_per_s =
 		before > 0 ? before + NEWEST * (rate - before) : rate;
 	set_window(pace, sight->round_trip_ns);
 }
 
-void push_pace_learn(struct push_pace *pace, const struct push_sight *sight,
+/* ---- keep, drain, raise ------------------------------------------------ */
+
+static void keep(struct push_pace *pace, const struct push_sight *sight,
+		 double share)
+{
+	pace->space_bytes_per_s = share * pace->rate_bytes_per_s;
+	pace->draining = share < SHARE;
+	pace->window_bytes = bounded(in(pace->space_bytes_per_s,
+					sight->round_trip_ns + PUSH_STORE_NS));
+}
+
+/* Under way beyond what fits the path, as a time on the link. */
+static uint64_t queue_ns(const struct push_pace *pace,
+			 const struct push_sight *sight, uint64_t bytes)
+{
+	double fits = in(pace->rate_bytes_per_s, sight->round_trip_ns);
+	double over = (double)bytes - fits;
+
+	return over > 0 ? (uint64_t)(1e9 * over / pace->rate_bytes_per_s) : 0;
+}
+
+/* A queue stands: the link is slower than what was asked of it. */
+static void drain(struct push_pace *pace, const struct push_sight *sight,
+		  double rate)
+{
+	double lowest = MAX_FALL * pace->rate_bytes_per_s;
+
+	if (rate < pace->rate_bytes_per_s)
+		pace->rate_bytes_per_s = rate > lowest ? rate : lowest;
+	pace->raise = FIRST_RAISE;
+	pace->raised_ns = sight->now_ns;
+	keep(pace, sight, DRAIN_SHARE);
+}
+
+static void raise_rate(struct push_pace *pace, const struct push_sight *sight)
+{
+	pace->rate_bytes_per_s *= 1 + pace->raise;
+	pace->raise = 2 * pace->raise < MAX_RAISE ? 2 * pace->raise : MAX_RAISE;
+	pace->raised_ns = sight->now_ns;
+	keep(pace, sight, SHARE);
+}
+
+static bool adjust(struct push_pace *pace, const struct push_sight *sight,
+		   double rate)
+{
+	if (queue_ns(pace, sight, pace->least_bytes) > PUSH_STANDING_NS)
+		drain(pace, sight, rate);
+	else if (pace->draining)
+		keep(pace, sight, SHARE);
+	else if (sight->now_ns - pace->raised_ns > PUSH_RAISE_EVERY_NS &&
+		 rate > DRAIN_SHARE * pace->space_bytes_per_s)
+		raise_rate(pace, sight);
+	else
+		return false;
+	return true;
+}
+
+static bool end(struct push_pace *pace, const struct push_sight *sight,
+		uint64_t bytes)
+{
+	double ns = (double)(sight->now_ns - pace->since_ns);
+	double rate = 1e9 * (double)(bytes - pace->since_bytes) / ns;
+
+	if (pace->space_bytes_per_s > 0)
+		return adjust(pace, sight, rate);
+	/* half of the frames found room: something else is the limit */
+	if (2 * pace->n_waits < pace->n_frames || rate <= 0)
+		return false;
+	learn_rate(pace, sight, rate);
+	if (!pace->may_space || !sight->round_trip_ns)
+		return false;
+	drain(pace, sight, rate);
+	return true;
+}
+
+static bool is_over(const struct push_pace *pace,
+		    const struct push_sight *sight)
+{
+	uint64_t ns = sight->now_ns - pace->since_ns;
+
+	if (pace->space_bytes_per_s > 0 && !pace->draining &&
+	    ns > PUSH_PANIC_AFTER_NS &&
+	    queue_ns(pace, sight, pace->least_bytes) > PUSH_STANDING_NS &&
+	    queue_ns(pace, sight, sight->in_flight_bytes) > PUSH_PANIC_NS)
+		return true;
+	return ns >= PUSH_INTERVAL_NS && pace->n_frames >= PUSH_INTERVAL_FRAMES;
+}
+
+bool push_pace_learn(struct push_pace *pace, const struct push_sight *sight,
 		     bool waited)
 {
-	uint64_t bytes = sight->written_bytes - sight->in_flight_bytes;
+	uint64_t bytes = sight->written_bytes - sight->unsent_bytes -
+			 sight->in_flight_bytes;
+	bool changed;
 
 	if (!pace->since_ns)
 		begin(pace, sight->now_ns, bytes);
 	pace->n_frames++;
 	pace->n_waits += waited;
-	if (sight->now_ns - pace->since_ns < PUSH_INTERVAL_NS ||
-	    pace->n_frames < PUSH_INTERVAL_FRAMES)
-		return;
-	end(pace, sight, bytes);
+	if (sight->in_flight_bytes < pace->least_bytes)
+		pace->least_bytes = sight->in_flight_bytes;
+	if (!is_over(pace, sight))
+		return false;
+	changed = end(pace, sight, bytes);
 	begin(pace, sight->now_ns, bytes);
+	return changed;
 }
 
 uint64_t push_pace_wait_ns(const struct push_pace *pace,
 			   const struct push_sight *sight, uint64_t bytes)
 {
-	uint64_t over = sight->in_flight_bytes + bytes;
+	uint64_t waiting = sight->unsent_bytes + sight->in_flight_bytes;
+	uint64_t over = waiting + bytes;
 
 	/* one frame always may go */
-	if (!sight->in_flight_bytes || over <= pace->window_bytes)
+	if (!waiting || over <= pace->window_bytes)
 		return 0;
 	if (pace->rate_bytes_per_s <= 0)
 		return GUESS_NS;
@@ -98,6 +211,9 @@ unsigned int push_pace_pages(const struct push_pace *pace,
 {
 	uint64_t n = pace->window_bytes / FRAMES_PER_WINDOW / raw_page_bytes;
 
+	if (pace->space_bytes_per_s > 0)
+		n = (uint64_t)in(pace->space_bytes_per_s, PUSH_FRAME_NS) /
+		    raw_page_bytes;
 	if (n < 1)
 		return 1;
 	return n < limit ? (unsigned int)n : limit;

@@ -5,20 +5,26 @@
  * Theory of operation
  *
  * What is pushed must not stand in the way of answers to faults: in the
- * queue of the socket, of the interface, or of the narrowest link on the way,
- * a first-in-first-out that holds tens of milliseconds. So a pusher lets no
- * more bytes be under way, unacknowledged, than
+ * queue of the interface, or of the narrowest link on the way, a
+ * first-in-first-out that holds tens of milliseconds. So a pusher sends at
+ * SHARE of the rate of the link, and each frame apart from the others: then
+ * no queue holds more than one of them. It is the kernel that keeps the rate,
+ * by a timer of its own, since a thread that sleeps for microseconds wakes
+ * when a processor is free. What waits for its turn there is in the way of
+ * nobody, because answers have another socket.
  *
- *	window = rate x (round trip + DELAY)
+ * The rate of the link is what was acknowledged while there was a queue. So:
  *
- * where the round trip is the shortest that the path ever had. By Little's
- * law bytes under way are rate times delay: with this window the link is
- * never idle, and what is pushed adds DELAY to the way of anything else.
+ *	learn	with a window of rate x (round trip + DELAY), which by Little's
+ *		law makes a queue of DELAY, until the rate is known
+ *	keep	SHARE of it, while no more is under way than fits a round trip
+ *	drain	a queue has come to stand all the same: the link is slower, and
+ *		its rate what was acknowledged meanwhile. Below it for a moment
+ *	raise	now and then by a little, by twice as much after each time that
+ *		made no queue: the link may have become faster
  *
- * The rate is what was acknowledged while the window was the limit. While
- * the delay that the window makes is below half of what it may be, the window
- * grows by half; above, the formula holds. A pusher that never has to wait
- * for acknowledgements is limited by processors, and not held back.
+ * A pusher whose window is never the limit is limited by processors, and not
+ * held back. Where the kernel cannot keep a rate, learning goes on for ever.
  *
  * Pure: no clock, no I/O. One object belongs to one thread.
  */
@@ -36,22 +42,45 @@ enum {
 	/* the rate is measured over this long, and so many frames */
 	PUSH_INTERVAL_NS = 10 * 1000 * 1000,
 	PUSH_INTERVAL_FRAMES = 16,
+	/* a queue this long, for a whole interval, is one that stands */
+	PUSH_STANDING_NS = 250 * 1000,
+	/* and one this long, for that long, is not waited for */
+	PUSH_PANIC_NS = 800 * 1000,
+	PUSH_PANIC_AFTER_NS = 3 * 1000 * 1000,
+	PUSH_RAISE_EVERY_NS = 100 * 1000 * 1000,
+	/* what waits in the socket, while the thread may be kept from running
+	 */
+	PUSH_STORE_NS = 1500 * 1000,
+	/* of one frame on the link */
+	PUSH_FRAME_NS = 70 * 1000,
 };
 
 /**
  * struct push_pace - see above
- * @window_bytes: that may be under way
- * @rate_bytes_per_s: acknowledged while that was the limit; 0: it never was
+ * @window_bytes: that may be written and not acknowledged
+ * @rate_bytes_per_s: of the link; 0: not known
+ * @may_space:	the kernel can keep a rate, as far as is known
+ * @space_bytes_per_s: that it is to keep; 0: none
+ * @draining:	below the rate for this interval
+ * @raise:	share by which to raise next
+ * @raised_ns:	when that, or a queue, happened last
  * @since_ns:	beginning of the interval; 0: there is none
  * @since_bytes: acknowledged by then
+ * @least_bytes: least that was under way in the interval
  * @n_frames:	of the interval
  * @n_waits:	of those, that had to wait
  */
 struct push_pace {
 	uint64_t window_bytes;
 	double rate_bytes_per_s;
+	bool may_space;
+	double space_bytes_per_s;
+	bool draining;
+	double raise;
+	uint64_t raised_ns;
 	uint64_t since_ns;
 	uint64_t since_bytes;
+	uint64_t least_bytes;
 	unsigned int n_frames;
 	unsigned int n_waits;
 };
@@ -62,19 +91,27 @@ void push_pace_init(struct push_pace *pace);
  * struct push_sight - what is seen of a channel
  * @now_ns:	when
  * @written_bytes: ever
- * @in_flight_bytes: of those, not acknowledged
+ * @unsent_bytes: of those, that wait in the socket
+ * @in_flight_bytes: of those, under way and not acknowledged
  * @round_trip_ns: the shortest there was; 0: not known
  */
 struct push_sight {
 	uint64_t now_ns;
 	uint64_t written_bytes;
+	uint64_t unsent_bytes;
 	uint64_t in_flight_bytes;
 	uint64_t round_trip_ns;
 };
 
-/* A frame is due; waited: there was no room for it at first. */
-void push_pace_learn(struct push_pace *pace, const struct push_sight *sight,
+/*
+ * A frame is due; waited: there was no room for it at first. True when
+ * @space_bytes_per_s has changed.
+ */
+bool push_pace_learn(struct push_pace *pace, const struct push_sight *sight,
 		     bool waited);
+
+/* The kernel does not keep a rate after all. */
+void push_pace_cannot_space(struct push_pace *pace);
 
 /* How long until bytes more fit, ns; 0: they do. */
 uint64_t push_pace_wait_ns(const struct push_pace *pace,
