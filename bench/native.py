@@ -43,6 +43,7 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "delta_apply": (_u64, (*_PAGES, _u64)),
     "compress": (_u64, (ctypes.c_uint, ctypes.c_int, _ptr, _u32, _u32, _ptr, _ptr)),
     "decompress": (ctypes.c_int, (ctypes.c_uint, _ptr, _ptr, _u32, _u32, _ptr)),
+    "touch": (ctypes.c_int, (_u32, ctypes.POINTER(_u64))),
     "dirty": (None, (_ptr, _u32, _u32, _u32, _u64)),
     "lines": (None, (_ptr, _u32, _ptr, _ptr, ctypes.POINTER(Round))),
     "cache_new": (_ptr, (_u32, _u32)),

@@ -36,11 +36,29 @@ def figures(run: Run, task: Task) -> dict[str, Any]:
     known = run.outcome == "completed" and None not in cpus
     found["bytes_per_s"] = task.touched_bytes / seconds if seconds else None
     found["cpu_s_per_gib"] = sum(cpu or 0.0 for cpu in cpus) / gib if known and gib else None
+    found |= _faults(run.extra)
     for name in ("wire_bytes", "link_bytes"):
         sent_bytes = getattr(run, name)
         counts = sent_bytes is not None and task.touched_bytes and seconds
         found[f"{name}_per_memory"] = sent_bytes / task.touched_bytes if counts else None
     return found
+
+
+def _faults(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Latencies of a guest that went ahead of its pages, beside their floor."""
+    faults, late = extra.get("faults"), extra.get("late")
+    if not faults or not late:
+        return {}
+    floor_us = extra.get("touch_us", 0.0) + extra.get("link_us", 0.0)
+    duration_ms = late["duration_ms"]
+    return {
+        "fault_count": faults["count"],
+        "fault_p50_us": faults["p50_us"],
+        "fault_p99_us": faults["p99_us"],
+        "fault_p50_of_floor": faults["p50_us"] / floor_us if floor_us else None,
+        "late_bytes_per_s": 1000 * late["wire_bytes"] / duration_ms if duration_ms else None,
+        "late_sent_per_outstanding": late["sent_pages"] / max(1, late["outstanding_pages"]),
+    }
 
 
 def document(scenario: Scenario, task: Task, runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:

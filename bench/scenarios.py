@@ -275,6 +275,44 @@ def compressible() -> Iterator[Scenario]:
             )
 
 
+def post_copy() -> Iterator[Scenario]:
+    """Guests that go ahead of their pages."""
+    now = Ours("pymigrate, post-copy now", post_copy="now")
+    later = Ours("pymigrate, after one round", post_copy="after-first-round")
+    blocktime = ("postcopy-ram", "postcopy-blocktime")
+    plain = Qemu("QEMU post-copy", blocktime, post_copy=True)
+    preempt = Qemu("QEMU post-copy, preempt", (*blocktime, "postcopy-preempt"), post_copy=True)
+    words = {Dirtying.SCATTERED: "random", Dirtying.WORD: "sequential"}
+    for dirtying, order in words.items():
+        task = Task(
+            memory_bytes=GIB,
+            layout=(("random", GIB),),
+            dirtying=dirtying,
+            working_set_bytes=256 * MIB,
+            rate_pages_per_s=None,
+            link_bits_per_s=GBIT,
+        )
+        # The boot guest of QEMU goes through its pages in order only.
+        qemus = (plain, preempt) if dirtying is Dirtying.WORD else ()
+        yield Scenario(
+            f"postcopy-{order}-1g",
+            f"1 GiB of random bytes, {order} access to 256 MiB, 1 Gbit/s, post-copy",
+            "The guest runs at once and waits for the pages that it touches, while all the others"
+            " are pushed at the rate of the link.",
+            task,
+            (now, later, *qemus),
+            (
+                Ratio(
+                    "total_ms",
+                    now.name,
+                    names(*(qemus or (later,))),
+                    "time until the last page against the best of the others",
+                ),
+            ),
+            quick_task=shrunk(task),
+        )
+
+
 def growth() -> Iterator[Scenario]:
     for gib in (1, 2, 4, 8, 16):
         filled = gib * GIB // 4
@@ -307,5 +345,5 @@ def growth() -> Iterator[Scenario]:
 
 def all_scenarios() -> list[Scenario]:
     """In the order in which they run."""
-    groups = (bulk, dirtying, full_pages, whole_pages, links, compressible, growth)
+    groups = (bulk, dirtying, full_pages, whole_pages, links, compressible, post_copy, growth)
     return [scenario for group in groups for scenario in group()]

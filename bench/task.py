@@ -16,6 +16,7 @@ class Dirtying(str, Enum):
 
     IDLE = "idle"
     WORD = "word"  # one word of a page, at most 8 bytes and mostly 4
+    SCATTERED = "scattered"  # the same in pages chosen at random
     PAGE = "page"  # a page from end to end
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.contents import fill
 from bench.peers.processes import ProcessMemory, cpu_s, find_mapping
+from bench.reference import link_us, touch_us
 from bench.task import Dirtying, Run, Task
 from bench.warm import warm
 from pymigrate.cli.exits import CommandError
@@ -24,7 +25,12 @@ _GRACE_S = 30.0
 _LOW_BYTES = 2 << 20
 # csrc/vmm/layout.h: the mailbox of vCPU 0, and the word M_STEPS in it.
 _STEPS_AT = 0x100000 + 0xB8
-_GUESTS = {Dirtying.IDLE: "idle", Dirtying.WORD: "sweep", Dirtying.PAGE: "partial"}
+_GUESTS = {
+    Dirtying.IDLE: "idle",
+    Dirtying.WORD: "sweep",
+    Dirtying.SCATTERED: "random",
+    Dirtying.PAGE: "partial",
+}
 _PAGE_WRITE_BYTES = 4032
 # What the reference VMM fills memory with by itself, and how fast.
 _NATIVE_CONTENTS = ("random", "zero")
@@ -35,11 +41,14 @@ class Ours:
     """One way to migrate with pymigrate.
 
     :ivar options: of ``pymigrate send``, beside what the task says.
+    :ivar post_copy: the guest goes ahead of its pages, and what its faults
+        are measured by is measured first.
     """
 
     name: str
     channels: int = 2
     options: tuple[str, ...] = ()
+    post_copy: str = ""
 
     def run(self, task: Task, ends: Sequence[Endpoint] = ()) -> Run:
         """Migrate once, between fresh processes."""
@@ -59,9 +68,11 @@ class Ours:
             memory = stack.enter_context(contextlib.closing(ProcessMemory(source.pid, where)))
             _fill(memory, task)
             warm(task.touched_bytes)
+            floor = _floor(ends) if self.post_copy and ends else {}
             steps = _steps(memory)
             run = _migrate(source, destination, inbox, task)
             run.setup_ms = setup_ms
+            run.extra.update(floor)
             if run.total_ms is not None and run.downtime_ms is not None:
                 ran_s = (run.total_ms - run.downtime_ms) / 1000
                 run.dirty_pages_per_s = (_steps(memory) - steps) / ran_s
@@ -83,6 +94,8 @@ class Ours:
         }
         if task.dirtying is Dirtying.PAGE:
             words["--write-bytes"] = _PAGE_WRITE_BYTES
+        if self.post_copy:
+            words["--post-copy"] = self.post_copy
         return [str(word) for option in words.items() for word in option] + list(self.options)
 
 
@@ -116,6 +129,11 @@ def _migrate(source: Process, destination: Process, inbox: _Inbox, task: Task) -
     return run
 
 
+def _floor(ends: Sequence[Endpoint]) -> dict[str, float]:
+    """What a fault over this link cannot be faster than."""
+    return {"touch_us": touch_us(), "link_us": link_us(ends)}
+
+
 def _of_report(report: dict[str, Any]) -> Run:
     outcome = report["outcome"]
     if outcome == "cancelled":
@@ -136,6 +154,8 @@ def _of_report(report: dict[str, Any]) -> Run:
             "tracker": report["tracker"],
             "rehearsal": report["rehearsal"],
             "rounds": len(report["rounds"]),
+            "late": report["late"],
+            "faults": report["faults"],
         },
     )
 

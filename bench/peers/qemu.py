@@ -38,11 +38,13 @@ class Qemu:
     """One way to migrate with QEMU.
 
     :ivar capabilities: set on both sides; :ivar parameters: likewise.
+    :ivar post_copy: the guest goes ahead at once.
     """
 
     name: str
     capabilities: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    post_copy: bool = False
 
     def run(self, task: Task, ends: Sequence[Endpoint] = ()) -> Run:
         """Migrate once, between fresh processes."""
@@ -61,7 +63,7 @@ class Qemu:
             uri = self._listen(destination.qmp, address, _PORT if ends else 0)
             self._prepare(source.qmp, task)
             warm(task.touched_bytes)
-            return _Migration(source, destination, memory, task).run(uri)
+            return _Migration(source, destination, memory, task, self.post_copy).run(uri)
 
     def _prepare(self, qmp: Qmp, task: Task) -> None:
         wanted = ("events", *self.capabilities)
@@ -87,10 +89,15 @@ class _Migration:
     """One migration under way, as both control connections show it."""
 
     def __init__(
-        self, source: QemuProcess, destination: QemuProcess, memory: ProcessMemory, task: Task
+        self,
+        source: QemuProcess,
+        destination: QemuProcess,
+        memory: ProcessMemory,
+        task: Task,
+        post_copy: bool,
     ) -> None:
         self._source, self._destination, self._memory = source, destination, memory
-        self._task = task
+        self._task, self._post_copy = task, post_copy
         self._looks: list[dict[str, Any]] = []
         self._begin = 0.0
 
@@ -99,6 +106,8 @@ class _Migration:
         steps = self._steps()
         self._begin = time.monotonic()
         self._source.qmp.command("migrate", uri=uri)
+        if self._post_copy:
+            self._source.qmp.command("migrate-start-postcopy")
         outcome, running_s = self._follow()
         run = Run(
             outcome=outcome,
@@ -180,6 +189,8 @@ class _Migration:
             "rounds": ram.get("dirty-sync-count"),
             "own_total_ms": info.get("total-time"),
             "own_setup_ms": info.get("setup-time"),
+            "requests": ram.get("postcopy-requests"),
+            "stalled_ms": self._stalled_ms(),
         }
         run.predicted_downtime_ms = self._expected_ms()
         if run.outcome == "failed":
@@ -191,10 +202,19 @@ class _Migration:
         setup = self._source.qmp.event("MIGRATION", status="setup")
         if stop is None or resume is None or setup is None:
             raise RuntimeError("QEMU completed a migration without saying so")
-        run.total_ms = 1000 * (seconds_of(resume) - seconds_of(setup))
+        end = self._source.qmp.event("MIGRATION", status="completed") if self._post_copy else resume
+        assert end is not None
+        run.total_ms = 1000 * (seconds_of(end) - seconds_of(setup))
         run.downtime_ms = 1000 * (seconds_of(resume) - seconds_of(stop))
         run.own_downtime_ms = info.get("downtime")
         return run
+
+    def _stalled_ms(self) -> float | None:
+        """For which all vCPUs waited for pages, by the destination's count."""
+        if not self._post_copy:
+            return None
+        found = self._destination.qmp.command("query-migrate").get("postcopy-blocktime")
+        return None if found is None else float(found)
 
     def _expected_ms(self) -> float | None:
         """The last expectation; it is the limit itself until there is one."""
