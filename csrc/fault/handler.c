@@ -11,7 +11,8 @@
 #include "fault/probe.h"
 
 enum {
-	BATCH = 64,	 /* events acted on together */
+	BATCH = 64,	 /* events read together */
+	MAX_KEPT = 1024, /* faults that cannot be served yet: threads */
 	ZERO_PAGES = 16, /* holes filled at once */
 };
 
@@ -46,39 +47,42 @@ static bool find_spot(const struct pmig_faults *faults, uint64_t address,
 
 /* ---- removals ---------------------------------------------------------- */
 
-/* Missing pages of a run within one block; the others are as they are. */
+/*
+ * Missing pages of a run within one block; the others are as they are, unless
+ * they are part of a larger page, which is placed from the attic as a whole.
+ */
 static void remove_pages(struct pmig_faults *faults, const struct spot *spot,
 			 uint32_t n_pages)
 {
 	uint64_t pages = pmig_word_mask(spot->page, n_pages);
 	const struct landing *landing = spot->landing;
+	bool large = fault_is_large(landing->map);
 	uint64_t first, n, at = 0, gone;
 	struct waiting fault;
-	bool in_attic = landing_in_alias(landing) && !landing->mapped;
 
 	pthread_mutex_lock(&faults->lock);
 	gone = faults->missing[spot->block] & pages;
-	if (!landing->mapped)
-		faults->probes[spot->block] &= ~pages;
+	faults->probes[spot->block] &= ~pages;
 	faults_clear(faults, spot->block, gone);
-	while (wait_list_take(&faults->waiting, spot->block, gone, &fault))
+	while (wait_list_take(&faults->waiting, spot->block,
+			      large ? pages : gone, &fault))
 		;
 	pthread_mutex_unlock(&faults->lock);
-	/* a larger page is placed from there, with what came before as well */
-	if (in_attic)
+	if (large && !landing->mapped)
 		gone = pages;
 	while ((n = pmig_bitmap_next_run(&gone, PMIG_BLOCK_PAGES, at,
 					 &first))) {
-		uint64_t offset = spot->offset_bytes -
-				  spot->page * PMIG_PAGE_BYTES +
-				  first * PMIG_PAGE_BYTES;
-
-		landing_remove(landing, offset, n * PMIG_PAGE_BYTES);
-		/* whoever waited faults anew, and finds zeros */
-		uffd_wake(faults_fd(faults, offset), landing->base + offset,
-			  n * PMIG_PAGE_BYTES);
+		landing_remove(landing,
+			       spot->offset_bytes -
+				       spot->page * PMIG_PAGE_BYTES +
+				       first * PMIG_PAGE_BYTES,
+			       n * PMIG_PAGE_BYTES);
 		at = first + n;
 	}
+	/* whoever waited faults anew, and finds zeros */
+	uffd_wake(faults_fd(faults, spot->offset_bytes),
+		  landing->base + spot->offset_bytes,
+		  (uint64_t)n_pages * PMIG_PAGE_BYTES);
 }
 
 static void remove_range(struct pmig_faults *faults,
@@ -122,14 +126,17 @@ static int place_large(const struct pmig_faults *faults,
 	uint64_t offset = spot->offset_bytes / bytes * bytes;
 	struct uffd_range range = range_at(spot, bytes);
 	uint64_t done;
+	int rc;
 
 	range.from = landing->alias + offset;
 	/* the file has no zeros until somebody touches it */
 	if (landing->mapped)
 		*(volatile uint8_t *)(landing->alias + offset);
-	return uffd_place(faults_fd(faults, offset),
-			  landing->mapped ? UFFD_CONTINUE : UFFD_COPY, &range,
-			  &done);
+	rc = uffd_place(faults_fd(faults, offset),
+			landing->mapped ? UFFD_CONTINUE : UFFD_COPY, &range,
+			&done);
+	/* removed since it was touched: once more */
+	return rc == -EFAULT && landing->mapped ? -EAGAIN : rc;
 }
 
 /* Zeros for a hole, and for those behind it as far as nothing is missing. */
@@ -173,10 +180,14 @@ static int place_here(struct pmig_faults *faults, const struct spot *spot,
 		       &found);
 	if (rc || found)
 		return rc;
-	if (!event->is_minor)
-		return place_zeros(faults, spot);
-	return uffd_place(faults_fd(faults, spot->offset_bytes), UFFD_CONTINUE,
-			  &range, &done);
+	if (event->is_minor) {
+		rc = uffd_place(faults_fd(faults, spot->offset_bytes),
+				UFFD_CONTINUE, &range, &done);
+		if (rc != -EFAULT)
+			return rc;
+	}
+	/* the file has no page there, or none any more: it was removed */
+	return place_zeros(faults, spot);
 }
 
 /* ---- faults ------------------------------------------------------------ */
@@ -267,11 +278,11 @@ static int read_batch(struct fault_handler *handler, struct uffd_event *faults,
  */
 static int serve_batch(struct fault_handler *handler)
 {
-	struct uffd_event events[BATCH];
+	struct uffd_event events[MAX_KEPT + BATCH];
 	int kept = 0;
 
 	do {
-		int n = read_batch(handler, events + kept, BATCH - kept);
+		int n = read_batch(handler, events + kept, BATCH);
 		uint64_t since_ns = pmig_now_ns();
 
 		if (n < 0)
@@ -282,7 +293,7 @@ static int serve_batch(struct fault_handler *handler)
 			int rc = serve_fault(handler->faults, &events[i],
 					     since_ns);
 
-			if (rc == -EAGAIN)
+			if (rc == -EAGAIN && kept < MAX_KEPT)
 				events[kept++] = events[i];
 			else if (rc)
 				return rc;

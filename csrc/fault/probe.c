@@ -53,22 +53,31 @@ static int place(struct pmig_faults *faults, const struct landing *landing,
 			  &done);
 }
 
-/* Take a probe out; false: it is none, any more. */
-static bool take(struct pmig_faults *faults, uint64_t number, uint64_t bit)
+/* Is it a probe? One that is used is counted before its user goes on. */
+static bool find(struct pmig_faults *faults, uint64_t number, uint64_t bit,
+		 bool used)
 {
 	bool found;
 
 	pthread_mutex_lock(&faults->lock);
 	found = faults->probes[number] & bit;
-	faults->probes[number] &= ~bit;
+	faults->n_probes_used += found && used;
 	pthread_mutex_unlock(&faults->lock);
 	return found;
 }
 
-static void put_back(struct pmig_faults *faults, uint64_t number, uint64_t bit)
+/*
+ * What came of placing it. As long as it is not placed it stays a probe, or
+ * somebody might take it for a hole; one that the file has no longer was
+ * removed, and is one.
+ */
+static void settle(struct pmig_faults *faults, uint64_t number, uint64_t bit,
+		   bool used, int rc)
 {
 	pthread_mutex_lock(&faults->lock);
-	faults->probes[number] |= bit;
+	if (!rc || rc == -EFAULT)
+		faults->probes[number] &= ~bit;
+	faults->n_probes_used -= rc && used;
 	pthread_mutex_unlock(&faults->lock);
 }
 
@@ -79,19 +88,14 @@ int probe_use(struct pmig_faults *faults, const struct landing *landing,
 	uint64_t bit = UINT64_C(1) << page;
 	int rc;
 
-	*found = take(faults, number, bit);
+	*found = find(faults, number, bit, true);
 	if (!*found)
 		return 0;
 	rc = place(faults, landing,
 		   offset_bytes / PMIG_PAGE_BYTES * PMIG_PAGE_BYTES);
-	if (rc) {
-		put_back(faults, number, bit);
-		return rc;
-	}
-	pthread_mutex_lock(&faults->lock);
-	faults->n_probes_used++;
-	pthread_mutex_unlock(&faults->lock);
-	return 0;
+	settle(faults, number, bit, true, rc);
+	*found = rc != -EFAULT;
+	return *found ? rc : 0;
 }
 
 static int place_block(struct pmig_faults *faults, uint64_t number)
@@ -112,12 +116,12 @@ static int place_block(struct pmig_faults *faults, uint64_t number)
 		uint64_t bit = left & -left;
 		uint64_t page = (uint64_t)__builtin_ctzll(left);
 
-		if (!take(faults, number, bit))
+		if (!find(faults, number, bit, false))
 			continue;
 		rc = place(faults, landing,
 			   block.offset_bytes + page * PMIG_PAGE_BYTES);
-		if (rc)
-			put_back(faults, number, bit);
+		settle(faults, number, bit, false, rc);
+		rc = rc == -EFAULT ? 0 : rc;
 	}
 	return rc;
 }

@@ -11,8 +11,8 @@
  * others are placed when nothing is missing any more. Hits among the probes
  * are hits among all that came along, since chance chose them.
  *
- * In a mapped landing a probe is a page of the file as any other. Elsewhere
- * it lies in the attic, and a removal takes it from there.
+ * A probe lies in the landing, in the attic or in a page of the file. When its
+ * page is removed it is no probe any more, and reads as zero.
  */
 #ifndef PMIG_FAULT_PROBE_H
 #define PMIG_FAULT_PROBE_H

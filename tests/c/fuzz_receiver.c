@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include "stream/wire.h"
 #include "stream_mend.h"
 #include "stream_truth.h"
 
@@ -46,25 +48,86 @@ static void die(const char *why)
 	abort();
 }
 
-/* Kept for the life of the process: a receiver discards what it holds. */
-static struct pmig_memory *machine(void)
-{
-	static struct pmig_memory *memory;
-	struct pmig_region regions[2];
+/* Where late pages go in another way each. */
+enum backing {
+	ANONYMOUS,
+	FILES,
+	BACKINGS,
+};
 
-	if (memory)
-		return memory;
-	memcpy(regions, fuzz_regions, sizeof(regions));
-	for (int i = 0; i < 2; i++) {
-		regions[i].hva = mmap(NULL, regions[i].size_bytes,
-				      PROT_READ | PROT_WRITE,
-				      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (regions[i].hva == MAP_FAILED)
+static void map_region(struct pmig_region *region, enum backing backing)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+
+	if (backing == FILES) {
+		region->fd = memfd_create(region->name, MFD_CLOEXEC);
+		region->flags = PMIG_REGION_SHARED;
+		flags = MAP_SHARED;
+		if (region->fd < 0 ||
+		    ftruncate(region->fd, (off_t)region->size_bytes))
 			die("no memory");
 	}
-	if (pmig_memory_new(regions, 2, &memory, NULL))
+	region->hva = mmap(NULL, region->size_bytes, PROT_READ | PROT_WRITE,
+			   flags, region->fd, 0);
+	if (region->hva == MAP_FAILED)
+		die("no memory");
+}
+
+/* Kept for the life of the process: a receiver discards what it holds. */
+static struct pmig_memory *machine(enum backing backing)
+{
+	static struct pmig_memory *machines[BACKINGS];
+	struct pmig_memory **memory = &machines[backing];
+	struct pmig_region regions[2];
+
+	if (*memory)
+		return *memory;
+	memcpy(regions, fuzz_regions, sizeof(regions));
+	for (int i = 0; i < 2; i++)
+		map_region(&regions[i], backing);
+	if (pmig_memory_new(regions, 2, memory, NULL))
 		die("no machine");
-	return memory;
+	return *memory;
+}
+
+/*
+ * How many sealed epochs come before the late one; 0 where none is late. No
+ * further than frames follow each other.
+ */
+static int count_sealed(const uint8_t *data, size_t size_bytes)
+{
+	struct wire_header header;
+	struct wire_epoch epoch;
+	size_t at = 0;
+	int sealed = 0;
+
+	while (at < size_bytes &&
+	       size_bytes - at >= sizeof(header) + sizeof(epoch)) {
+		memcpy(&header, data + at, sizeof(header));
+		memcpy(&epoch, data + at + sizeof(header), sizeof(epoch));
+		if (header.type == PMIG_FRAME_EPOCH &&
+		    epoch.kind == PMIG_EPOCH_LATE)
+			return sealed;
+		sealed += header.type == PMIG_FRAME_EPOCH &&
+			  epoch.kind == PMIG_EPOCH_SEALED;
+		at += sizeof(header) + (size_t)header.head_bytes +
+		      header.body_bytes;
+	}
+	return 0;
+}
+
+/* NULL where the kernel has nothing to handle faults with. */
+static struct pmig_faults *new_faults(const struct pmig_memory *memory)
+{
+	const struct pmig_faults_config config = {
+		.struct_size = sizeof(config),
+		.n_handlers = 1,
+		.uffd = -1,
+	};
+	struct pmig_faults *faults = NULL;
+
+	pmig_faults_new(memory, &config, &faults, NULL);
+	return faults;
 }
 
 /* At the end of the stream: as many are listed as the last epoch left. */
@@ -80,47 +143,74 @@ static void check_stale(const struct pmig_receiver *receiver, uint64_t stale)
 		die("not as many stale pages as said");
 }
 
+/* The machine departs with the last sealed epoch before the late one. */
+static void on_epoch(struct pmig_faults *faults, const struct pmig_event *event,
+		     int *sealed)
+{
+	if (event->epoch_kind != PMIG_EPOCH_SEALED || !faults)
+		return;
+	if (--*sealed == 0 && pmig_faults_start(faults, NULL))
+		die("cannot handle faults");
+}
+
 /* 0 when the stream is taken whole and leaves no page stale. */
+static int take(struct pmig_receiver *receiver, struct pmig_faults *faults,
+		int sealed)
+{
+	struct pmig_event event = {.struct_size = sizeof(event)};
+	uint64_t stale = 0;
+	int rc = 0;
+
+	while (!rc && event.kind != PMIG_EVENT_END) {
+		rc = pmig_receiver_wait(receiver, HANG_MS, &event, NULL);
+		if (!rc && event.kind == PMIG_EVENT_NONE)
+			die("the receiver hangs");
+		if (rc || event.kind != PMIG_EVENT_EPOCH)
+			continue;
+		stale = event.stale_pages;
+		on_epoch(faults, &event, &sealed);
+	}
+	if (rc)
+		return rc;
+	check_stale(receiver, stale);
+	return stale || (faults && pmig_faults_missing_pages(faults));
+}
+
 static int receive(struct pmig_memory *memory, const uint8_t *data,
 		   size_t size_bytes)
 {
 	struct pmig_receiver_config config = {
 		.struct_size = sizeof(config),
 		.n_channels = 1,
+		.faults = new_faults(memory),
 	};
-	struct pmig_event event = {.struct_size = sizeof(event)};
 	struct pmig_receiver *receiver;
 	struct pmig_channel *channel;
-	uint64_t stale = 0;
-	int rc = 0;
+	int rc;
 
 	if (pmig_channel_memory(data, size_bytes, &channel, NULL))
 		die("no channel");
 	config.channels = &channel;
 	if (pmig_receiver_new(memory, &config, &receiver, NULL))
 		die("no receiver");
-	while (!rc && event.kind != PMIG_EVENT_END) {
-		rc = pmig_receiver_wait(receiver, HANG_MS, &event, NULL);
-		if (!rc && event.kind == PMIG_EVENT_NONE)
-			die("the receiver hangs");
-		if (!rc && event.kind == PMIG_EVENT_EPOCH)
-			stale = event.stale_pages;
-	}
-	if (!rc)
-		check_stale(receiver, stale);
+	rc = take(receiver, config.faults, count_sealed(data, size_bytes));
 	pmig_receiver_free(receiver);
 	pmig_channel_free(channel);
-	return rc ? rc : (int)stale;
+	if (config.faults)
+		pmig_faults_abandon(config.faults);
+	pmig_faults_free(config.faults);
+	return rc;
 }
 
-bool fuzz_receive(const uint8_t *data, size_t size_bytes)
+static bool receive_on(enum backing backing, const uint8_t *data,
+		       size_t size_bytes)
 {
-	struct pmig_memory *memory = machine();
+	struct pmig_memory *memory = machine(backing);
 	char why[80];
 	int64_t wrong;
 
 	if (receive(memory, data, size_bytes) ||
-	    !stream_ends_sealed(data, size_bytes))
+	    !stream_ends_whole(data, size_bytes))
 		return false;
 	wrong = stream_truth(memory, data, size_bytes);
 	if (wrong >= 0) {
@@ -130,6 +220,16 @@ bool fuzz_receive(const uint8_t *data, size_t size_bytes)
 		die(why);
 	}
 	return true;
+}
+
+bool fuzz_receive(const uint8_t *data, size_t size_bytes)
+{
+	bool taken = receive_on(ANONYMOUS, data, size_bytes);
+
+	if (count_sealed(data, size_bytes) &&
+	    receive_on(FILES, data, size_bytes) != taken)
+		die("memory of files is taken for another");
+	return taken;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)

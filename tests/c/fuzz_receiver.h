@@ -19,7 +19,8 @@ extern const struct pmig_region fuzz_regions[2];
 /*
  * Let a receiver take the bytes. Aborts with a sentence when it hangs, or
  * when it takes a stream and memory is not what the stream says. True when
- * the stream was taken whole, with a sealed epoch at the end.
+ * the stream was taken whole, with a sealed or a late epoch at the end. One
+ * with late pages is tried on memory of files as well.
  */
 bool fuzz_receive(const uint8_t *data, size_t size_bytes);
 

@@ -141,6 +141,34 @@ static void mend_blob(struct part *part, struct sums *sums)
 		sums->digest += blob.body_hash;
 }
 
+/* As many blocks as the body has words for. */
+static void mend_outstanding(struct part *part, struct sums *sums)
+{
+	static uint8_t plain[PMIG_BLOCK_BYTES];
+	struct wire_outstanding head;
+	const uint8_t *bitmap = part->body;
+	size_t bytes = part->header.body_bytes / 8 * 8;
+
+	if (part->header.head_bytes != sizeof(head))
+		return;
+	memcpy(&head, part->head, sizeof(head));
+	head.epoch = sums->epoch;
+	if (head.encoding == PMIG_ENCODING_ZSTD) {
+		bytes = ZSTD_decompress(plain, sizeof(plain), part->body,
+					part->header.body_bytes);
+		bytes = ZSTD_isError(bytes) ? 0 : bytes / 8 * 8;
+		bitmap = plain;
+	} else {
+		part->header.body_bytes = (uint32_t)bytes;
+	}
+	if (!(part->leave & MEND_LEAVE_HASHES)) {
+		head.block_count = bytes / 8;
+		head.bitmap_hash = pmig_hash(bitmap, bytes);
+	}
+	sums->digest += head.bitmap_hash;
+	memcpy(part->head, &head, sizeof(head));
+}
+
 static void mend_epoch(struct part *part, struct sums *sums)
 {
 	struct wire_epoch epoch;
@@ -149,7 +177,7 @@ static void mend_epoch(struct part *part, struct sums *sums)
 		return;
 	memcpy(&epoch, part->head, sizeof(epoch));
 	epoch.epoch = ++sums->epoch;
-	epoch.kind = (epoch.kind - 1) % 2 + 1;
+	epoch.kind = (epoch.kind - 1) % 3 + 1;
 	sums->kind = epoch.kind;
 	sums->frames = 0;
 	sums->pages = 0;
@@ -185,6 +213,9 @@ static void mend_head(struct part *part, struct sums *sums, size_t left)
 	case PMIG_FRAME_CONFIG:
 	case PMIG_FRAME_STATE:
 		mend_blob(part, sums);
+		break;
+	case PMIG_FRAME_OUTSTANDING:
+		mend_outstanding(part, sums);
 		break;
 	case PMIG_FRAME_EPOCH:
 		mend_epoch(part, sums);

@@ -20,4 +20,11 @@ extern const struct pmig_tuning record_tunings[RECORD_TUNINGS];
 uint8_t *stream_record(const struct pmig_tuning *tuning, uint64_t seed,
 		       size_t *size_bytes);
 
+/*
+ * The same with the last pages left outstanding, which come late. They were
+ * sent on two channels, as it came about, and are merged into one.
+ */
+uint8_t *stream_record_late(const struct pmig_tuning *tuning, uint64_t seed,
+			    size_t *size_bytes);
+
 #endif

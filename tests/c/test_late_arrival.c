@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What happens to a late page between its first byte and its last. */
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "late_wire.h"
 #include "unit.h"
@@ -102,33 +104,62 @@ static void test_given_back_after_it_came(void)
 	late_wire_close(&wire);
 }
 
-/* The last parts of a larger page come at once, on two channels. */
-static void check_two_channels(enum backing backing)
+static bool is_readable(int fd, const uint8_t *byte)
 {
-	for (int turn = 0; turn < 60; turn++) {
-		struct late_wire wire;
+	return pwrite(fd, byte, 1, 0) == 1;
+}
 
-		late_wire_open(&wire, backing, 2);
-		late_wire_depart(&wire, 1);
-		late_wire_begin(&wire);
-		for (uint64_t block = 0; block < LATE_WIRE_BLOCKS; block++)
-			late_wire_pages(&wire, block % 2, block, 1, OLD, true);
-		wait_complete(&wire);
-		for (uint64_t block = 0; block < LATE_WIRE_BLOCKS; block++)
-			CHECK(late_wire_holds(&wire, block * PMIG_BLOCK_PAGES,
-					      OLD));
-		late_wire_close(&wire);
+/* The missing pages cannot be read, and nothing beside them is touched. */
+static void test_neighbours_of_missing_pages_stay(void)
+{
+	enum {
+		BEFORE = 3,
+		PAGES = 100,
+		BEHIND = 97
+	};
+	const size_t size_bytes =
+		(size_t)(BEFORE + PAGES + BEHIND) * PMIG_PAGE_BYTES;
+	const uint64_t missing[2] = {all, (UINT64_C(1) << (PAGES - 64)) - 1};
+	const struct pmig_faults_config config = {
+		.struct_size = sizeof(config),
+		.uffd = -1,
+	};
+	struct pmig_region region = {
+		.struct_size = sizeof(region),
+		.kind = PMIG_REGION_RAM,
+		.size_bytes = (uint64_t)PAGES * PMIG_PAGE_BYTES,
+		.page_size_bytes = PMIG_PAGE_BYTES,
+		.fd = -1,
+		.name = "ram",
+	};
+	int fd = memfd_create("probe", MFD_CLOEXEC);
+	struct pmig_memory *memory;
+	struct pmig_faults *faults;
+	struct pmig_error err;
+	uint8_t *bytes;
+	int rc;
+
+	bytes = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(bytes != MAP_FAILED && fd >= 0);
+	region.hva = bytes + (size_t)BEFORE * PMIG_PAGE_BYTES;
+	CHECK_OK(pmig_memory_new(&region, 1, &memory, &err), err);
+	rc = pmig_faults_new(memory, &config, &faults, &err);
+	if (rc == -ENOTSUP)
+		UNIT_SKIP("%s", err.message);
+	CHECK_OK(rc, err);
+	CHECK_OK(pmig_faults_expect(faults, 0, 2, missing, &err), err);
+	pmig_faults_free(faults);
+	for (unsigned int page = 0; page < BEFORE + PAGES + BEHIND; page++) {
+		bool is_missing = page >= BEFORE && page < BEFORE + PAGES;
+
+		CHECK_EQ(
+			is_readable(fd, bytes + (size_t)page * PMIG_PAGE_BYTES),
+			!is_missing);
 	}
-}
-
-static void test_two_channels_hugetlb(void)
-{
-	check_two_channels(BACKING_HUGETLB);
-}
-
-static void test_two_channels_hugetlb_private(void)
-{
-	check_two_channels(BACKING_HUGETLB_PRIVATE);
+	pmig_memory_free(memory);
+	munmap(bytes, size_bytes);
+	close(fd);
 }
 
 int main(void)
@@ -139,8 +170,7 @@ int main(void)
 		UNIT(test_given_back_hugetlb),
 		UNIT(test_given_back_hugetlb_private),
 		UNIT(test_given_back_after_it_came),
-		UNIT(test_two_channels_hugetlb),
-		UNIT(test_two_channels_hugetlb_private),
+		UNIT(test_neighbours_of_missing_pages_stay),
 		UNIT_END,
 	});
 }

@@ -5,7 +5,9 @@
  * and hold what they say, or refuse; under AddressSanitizer, without reading
  * or writing what is not its own.
  */
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fuzz_receiver.h"
 #include "page_history.h"
@@ -19,7 +21,7 @@
 #endif
 
 enum {
-	STREAMS = 3,
+	STREAMS = 4, /* every other one has pages that come late */
 #if defined(__SANITIZE_THREAD__)
 	MUTATIONS = 40,
 #else
@@ -27,7 +29,7 @@ enum {
 #endif
 	DAMAGES = 100,
 	ROOM_BYTES = 4096,
-	MAX_FRAMES = 256,
+	MAX_FRAMES = 1024,
 };
 
 /* What is being done, for when the process dies of it. */
@@ -35,12 +37,26 @@ static struct {
 	unsigned int tuning;
 	unsigned int seed;
 	unsigned int mutation;
+	const uint8_t *data;
+	size_t size_bytes;
 } running;
+
+/* In which frames late pages are sent is not the same the next time. */
+static void keep_what_ran(void)
+{
+	char path[] = "/tmp/stream_fuzz-XXXXXX";
+	int fd = mkstemp(path);
+
+	if (fd >= 0 && write(fd, running.data, running.size_bytes) > 0)
+		fprintf(stderr, "kept in %s\n", path);
+}
 
 static void say_what_ran(void)
 {
 	fprintf(stderr, "mutation %u of stream %u with tuning %u\n",
 		running.mutation, running.seed, running.tuning);
+	if (running.data)
+		keep_what_ran();
 }
 
 /* A stream that is being mutated; room for ROOM_BYTES more. */
@@ -144,7 +160,7 @@ static void swap_types(struct mutant *mutant)
 	uint32_t n = (uint32_t)pick(mutant, mutant->n_frames);
 
 	mutant->data[mutant->begin[n] + offsetof(struct wire_header, type)] =
-		(uint8_t)pick(mutant, 10);
+		(uint8_t)pick(mutant, 14);
 }
 
 /* Tell the mender to leave something as it is. */
@@ -181,9 +197,20 @@ static void fuzz_stream(const uint8_t *data, size_t size_bytes, uint64_t seed)
 		mutant.size_bytes = size_bytes;
 		find_frames(&mutant);
 		mutate(&mutant);
+		running.data = mutant.data;
+		running.size_bytes = mutant.size_bytes;
 		LLVMFuzzerTestOneInput(mutant.data, mutant.size_bytes);
 	}
+	running.data = NULL;
 	free(mutant.data);
+}
+
+static uint8_t *record(unsigned int tuning, uint64_t seed, size_t *size_bytes)
+{
+	return seed % 2 ? stream_record_late(&record_tunings[tuning], seed,
+					     size_bytes)
+			: stream_record(&record_tunings[tuning], seed,
+					size_bytes);
 }
 
 static void test_mutations(void)
@@ -196,9 +223,8 @@ static void test_mutations(void)
 	     running.tuning++) {
 		for (running.seed = 0; running.seed < STREAMS; running.seed++) {
 			size_t size_bytes;
-			uint8_t *data =
-				stream_record(&record_tunings[running.tuning],
-					      running.seed, &size_bytes);
+			uint8_t *data = record(running.tuning, running.seed,
+					       &size_bytes);
 
 			fuzz_stream(data, size_bytes, running.seed);
 			free(data);
@@ -209,10 +235,9 @@ static void test_mutations(void)
 /* What is not mutated is taken, and mending leaves it as it is. */
 static void test_whole_streams(void)
 {
-	for (unsigned int i = 0; i < RECORD_TUNINGS; i++) {
+	for (unsigned int i = 0; i < 2 * RECORD_TUNINGS; i++) {
 		size_t size_bytes;
-		uint8_t *data =
-			stream_record(&record_tunings[i], 77, &size_bytes);
+		uint8_t *data = record(i / 2, 76 + i % 2, &size_bytes);
 		uint8_t *mended = malloc(size_bytes);
 
 		CHECK(mended);
@@ -228,11 +253,10 @@ static void test_whole_streams(void)
 /* Without mending: refused, or the damage is in what came again. */
 static void test_damaged_streams(void)
 {
-	for (unsigned int i = 0; i < RECORD_TUNINGS; i++) {
+	for (unsigned int i = 0; i < 2 * RECORD_TUNINGS; i++) {
 		struct page_history random = {.random = i};
 		size_t size_bytes;
-		uint8_t *data =
-			stream_record(&record_tunings[i], 78, &size_bytes);
+		uint8_t *data = record(i / 2, 78 + i % 2, &size_bytes);
 
 		for (unsigned int n = 0; n < DAMAGES; n++) {
 			size_t at = history_random(&random, size_bytes);
