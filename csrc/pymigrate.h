@@ -393,6 +393,7 @@ enum pmig_frame_type {
 	PMIG_FRAME_REQUEST = 10,    /* receiver to sender: send these now */
 	PMIG_FRAME_SERVED = 11,	    /* how long a request waited */
 	PMIG_FRAME_ARRIVED = 12,    /* receiver to sender: nothing is missing */
+	PMIG_FRAME_INDEX = 13,	    /* of a file: where its pages are */
 };
 
 enum pmig_epoch_kind {
@@ -462,7 +463,8 @@ struct pmig_tuning {
 enum pmig_sender_flags {
 	/*
 	 * Nobody answers (a file): encodings that rest on what the receiver
-	 * already has are not used, because it could not ask again.
+	 * already has are not used, because it could not ask again. With one
+	 * channel, an index of the pages is written at the end.
 	 */
 	PMIG_SENDER_ONE_WAY = 1,
 	/*
@@ -887,6 +889,124 @@ void pmig_receiver_cancel(struct pmig_receiver *receiver);
 
 /* Stops and joins the threads. */
 void pmig_receiver_free(struct pmig_receiver *receiver);
+
+/* ---- lazy restore ----------------------------------------------------- */
+
+/*
+ * A guest that runs while its memory comes from a file: what it touches is
+ * read when it touches it, and the rest behind its back.
+ *
+ *	pmig_faults_new()	for memory that nothing was written to yet
+ *	pmig_restore_new()	finds what the file holds, and where
+ *	pmig_restore_state()	how the machine was
+ *	pmig_faults_start()
+ *	pmig_restore_start()	from now on memory may be touched: load the
+ *				state, and let the guest run
+ *	pmig_restore_fill()	it does: read the rest as well
+ *	pmig_restore_wait()	until everything is there
+ *	pmig_faults_touched()	what it touched first, for the next time
+ *	pmig_restore_free()	then pmig_faults_free(), then the machine
+ *
+ * What is missing meanwhile looks like holes of memory: do not ask
+ * pmig_memory_present() or pmig_memory_hash(), and do not send it, before all
+ * is there.
+ */
+struct pmig_restore;
+
+enum pmig_restore_format {
+	/* one channel of a stream, with a sealed epoch at its end */
+	PMIG_RESTORE_STREAM = 1,
+	/* memory as it is, each region in one piece; holes are zeros */
+	PMIG_RESTORE_RAW = 2,
+};
+
+enum pmig_restore_flags {
+	/* memory is known to be untouched: do not discard it first */
+	PMIG_RESTORE_FRESH = 1,
+	/*
+	 * Before pmig_restore_fill() read only what is touched, and the first
+	 * pages: what is there already does not fault, and is not among the
+	 * pages that were touched, see pmig_faults_touched().
+	 */
+	PMIG_RESTORE_NO_FILL = 2,
+};
+
+struct pmig_restore_config {
+	uint32_t struct_size;
+	uint32_t flags;	 /* enum pmig_restore_flags */
+	int32_t fd;	 /* the file, readable; must not change meanwhile */
+	uint32_t format; /* enum pmig_restore_format */
+	/* RAW: where each region begins in the file, page aligned; else NULL */
+	const uint64_t *offsets;
+	/*
+	 * Pages as pmig_faults_touched() gives them: read before any others,
+	 * in this order. Those that are zeros are passed over. May be NULL.
+	 */
+	const uint64_t *first_pages;
+	uint64_t n_first_pages;
+	/* of reading the rest; 0: no limit. Faults come first in any case. */
+	uint64_t fill_bytes_per_s;
+};
+
+/*
+ * Find what the file holds: of a stream its index and its state are read, or
+ * the heads of its frames where it has no index, but no page. All pages that
+ * are not zeros are missing from now on in faults, which is not started yet and
+ * must outlive the restore, as memory must. Errors: -EBADMSG the stream is damaged, cut
+ * off, of another machine, or lacks a sealed epoch; -EINVAL; -ENOMEM.
+ */
+int pmig_restore_new(const struct pmig_memory *memory,
+		     struct pmig_faults *faults,
+		     const struct pmig_restore_config *config,
+		     struct pmig_restore **restore, struct pmig_error *err);
+
+/*
+ * STREAM: the state of the machine, valid until the restore is freed.
+ * -ENOENT: the file holds none.
+ */
+int pmig_restore_state(const struct pmig_restore *restore, const uint8_t **data,
+		       uint64_t *size_bytes, struct pmig_error *err);
+
+/*
+ * Begin to read pages: one thread answers faults, another reads the first
+ * pages and the rest. -EINVAL before pmig_faults_start().
+ */
+int pmig_restore_start(struct pmig_restore *restore, struct pmig_error *err);
+
+/* Read also what is not touched, from now on. Any thread. */
+void pmig_restore_fill(struct pmig_restore *restore);
+
+/*
+ * Wait until everything is there, up to timeout_ms (-1: no limit). Errors:
+ * -ETIMEDOUT; -ECANCELED; -EBADMSG a page is damaged, and whoever touches it
+ * waits for ever; others when the file cannot be read. Any thread.
+ */
+int pmig_restore_wait(struct pmig_restore *restore, int timeout_ms,
+		      struct pmig_error *err);
+
+/* Read nothing more: what is missing stays so. Any thread. */
+void pmig_restore_cancel(struct pmig_restore *restore);
+
+struct pmig_restore_report {
+	uint32_t struct_size;
+	uint32_t has_index; /* STREAM: not 0: all heads need not be read */
+	uint64_t stored_pages;	   /* in the file, and not zeros in a stream */
+	uint64_t frames;	   /* STREAM: that describe pages */
+	uint64_t index_ns;	   /* to find what the file holds */
+	uint64_t answered_pages;   /* asked for, and those that came along */
+	uint64_t prefetched_pages; /* first pages, likewise */
+	uint64_t filled_pages;	   /* the rest */
+	/* from the start until the first pages were here; 0: they are not */
+	uint64_t prefetch_ns;
+	uint64_t read_bytes; /* of the file, since the start */
+};
+
+/* Any thread. */
+void pmig_restore_report(const struct pmig_restore *restore,
+			 struct pmig_restore_report *report);
+
+/* Cancels, and joins the threads. */
+void pmig_restore_free(struct pmig_restore *restore);
 
 /* ---- state items ------------------------------------------------------ */
 

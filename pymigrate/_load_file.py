@@ -48,7 +48,7 @@ def _config(head: bytes, body: bytes) -> dict[str, Any]:
         raise MigrateError("the CONFIG frame of the file fails its hash")
     try:
         description = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MigrateError(f"the CONFIG frame of the file is not JSON: {error}") from None
     if not isinstance(description, dict):
         raise MigrateError("the CONFIG frame of the file is not a JSON object")
@@ -66,7 +66,10 @@ class FileLoader:
     """Loads one file.
 
     :ivar machine: loaded and not running, after load().
+    :ivar restoring: None: all of its memory is there then.
     """
+
+    restoring = None
 
     def __init__(self, path: str, factory: MachineFactory, options: Options) -> None:
         self._path, self._factory, self._options = path, factory, options

@@ -28,6 +28,7 @@ class Outgoing:
 
     def __init__(self, machine: Machine, kind: TrackerKind, trouble: Trouble) -> None:
         self.memory: Memory = machine.memory()
+        self.memory.settle()
         self._trouble = trouble
         self._stack = contextlib.ExitStack()
         self._tracker = self._stack.enter_context(machine.tracker(kind))

@@ -8,7 +8,8 @@
         machine = destination.take_machine()
 
 While it is open, also between migrations, it answers sources that ask what
-became of theirs. A file address loads that file instead.
+became of theirs. A file address loads that file instead, with the option lazy
+while the guest runs: see Destination.restoring.
 
 A guest may run here before all of its pages have come; serve_one() returns
 when they have. Where the source is lost meanwhile, the report says so, and
@@ -29,6 +30,7 @@ from pymigrate._building import MachineFactory
 from pymigrate._clock import Stopwatch
 from pymigrate._guest import hook
 from pymigrate._handover import Fate
+from pymigrate._lazy_load import LazyLoader
 from pymigrate._listener import Listener
 from pymigrate._load_file import FileLoader
 from pymigrate._patient import PatientPause
@@ -49,6 +51,7 @@ from pymigrate.protocol import (
     Hello,
 )
 from pymigrate.report import Guest, Outcome, Report
+from pymigrate.restoring import Restoring
 from pymigrate.states import DestinationState
 
 __all__ = ["Destination", "MachineFactory"]
@@ -77,6 +80,7 @@ class Destination:
         self._session: Session | None = None
         self._machine: Machine | None = None
         self._busy = threading.Lock()
+        self._restoring: Restoring | None = None
         self._cancelled: CancelledError | None = None
         self._listener: Listener | None = None
         self.address = parse_address(listen)
@@ -94,6 +98,13 @@ class Destination:
     def machine(self) -> Machine | None:
         """The machine that runs here since the last serve_one()."""
         return self._machine
+
+    @property
+    def restoring(self) -> Restoring | None:
+        """What brings the memory of a guest that was loaded lazily; it goes
+        on when the machine is taken, until memory is complete, or closed.
+        """
+        return self._restoring
 
     def take_machine(self) -> Machine:
         """The machine that runs here; the caller closes it from now on.
@@ -218,21 +229,27 @@ class Destination:
     def _load(self) -> Report:
         """serve_one() of a file: load it, run it."""
         clock = Stopwatch()
-        loader = FileLoader(self.address.path, self._factory, self._options)
+        make = LazyLoader if self._options.lazy else FileLoader
+        loader = make(self.address.path, self._factory, self._options)
         outcome, guest, words = Outcome.COMPLETED, Guest.DESTINATION, None
         differences: tuple[str, ...] = ()
         try:
             machine = loader.load()
             try:
                 hook("preparing to run", machine.before_run)
+                if loader.restoring is not None:
+                    loader.restoring.allow_run()
                 hook("resuming the guest", machine.resume)
             except MigrateError:
                 machine.close()
                 raise
-            self._machine = machine
+            self._machine, self._restoring = machine, loader.restoring
         except MigrateError as error:
             outcome, guest, words = Outcome.FAILED, Guest.FILE, str(error)
             differences = error.differences if isinstance(error, RefusedError) else ()
+        restoring = self._restoring if outcome is Outcome.COMPLETED else None
+        if restoring is not None:
+            restoring.runs()
         return Report(
             outcome=outcome,
             role="destination",
@@ -243,6 +260,8 @@ class Destination:
             config=self._options.describe(),
             total_ms=clock.elapsed_ms(),
             wire_bytes=loader.wire_bytes,
+            missing_pages=restoring.missing_pages if restoring is not None else 0,
+            restore=restoring.report() if restoring is not None else None,
             error=words,
             differences=differences,
         )
@@ -311,6 +330,8 @@ class Destination:
                 PatientPause(machine, CLOSE_PATIENCE_S)
             self._session.close()
         if machine is not None:
+            if self._restoring is not None:
+                self._restoring.close()
             machine.close()
 
     def __enter__(self) -> Destination:

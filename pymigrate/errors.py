@@ -23,7 +23,8 @@
     ├── TooLateError            cancel() after the commit
     ├── NotRunningError         tune() before or after the migration
     ├── InDoubtError            commit was sent, its answer never came
-    └── IncompleteError         the guest moved, and some of its pages did not
+    ├── IncompleteError         the guest moved, and some of its pages did not
+    └── WorkingSetError         a list of first pages that cannot be used
 
 Where a migration reports instead of raising (:meth:`Source.migrate`), the
 sentence of the exception is the report's ``error``.
@@ -56,6 +57,7 @@ __all__ = [
     "StepTimeoutError",
     "StreamError",
     "TooLateError",
+    "WorkingSetError",
 ]
 
 
@@ -167,6 +169,12 @@ class IncompleteError(MigrateError):
 
     They are at the source, which is out of reach. Both sides keep what they
     have: see :meth:`Source.recover` and :meth:`Destination.recover`.
+    """
+
+
+class WorkingSetError(MigrateError):
+    """A list of the pages that a guest touched first is damaged, of another
+    machine, or cannot be read or written. Nothing depends on it.
     """
 
 

@@ -67,6 +67,10 @@ class Options:
         reach: how long to try to reach it, or to wait for it, before
         reporting that.
     :ivar pause_when_lost: pause the guest then (destination).
+    :ivar lazy: run a guest out of a file at once, and read its memory when
+        it is touched; see Destination.restoring (destination).
+    :ivar fill_limit_bytes_per_s: of reading what is not touched then; None:
+        none (destination).
     :ivar on_state: called at every state of the protocol, on this side.
     :ivar on_round: called after every round (source).
     """
@@ -97,6 +101,8 @@ class Options:
     linger_timeout_ms: int = 10_000
     recover_timeout_ms: int = 300_000
     pause_when_lost: bool = False
+    lazy: bool = False
+    fill_limit_bytes_per_s: int | None = None
     on_state: Callable[[State], None] | None = None
     on_round: Callable[[RoundReport], None] | None = None
 
@@ -106,6 +112,10 @@ class Options:
         for name, value in vars(self).items():
             if name.endswith("_timeout_ms") and value <= 0:
                 raise ValueError(f"{name} is {value}, expected more than 0")
+        if self.fill_limit_bytes_per_s is not None and self.fill_limit_bytes_per_s <= 0:
+            raise ValueError(
+                f"fill_limit_bytes_per_s is {self.fill_limit_bytes_per_s}, expected more than 0"
+            )
         self._check_post_copy()
         self._check_delta()
         self._check_cpus()

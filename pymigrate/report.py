@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 from pymigrate.report_faults import FaultReport, LatencyReport, LateReport
+from pymigrate.report_restore import RestoreReport
 
 __all__ = [
     "SCHEMA",
@@ -26,6 +27,7 @@ __all__ = [
     "Outcome",
     "Rehearsal",
     "Report",
+    "RestoreReport",
     "RoundReport",
     "Total",
     "Tracker",
@@ -245,6 +247,7 @@ class Report:
     :ivar faults: what it cost to wait for them; the source has it from the
         destination.
     :ivar missing_pages: at the destination, which runs the guest.
+    :ivar restore: of a guest that ran before its memory had been read.
     """
 
     outcome: Outcome
@@ -269,6 +272,7 @@ class Report:
     late: LateReport | None = None
     faults: FaultReport | None = None
     missing_pages: int = 0
+    restore: RestoreReport | None = None
     error: str | None = None
     differences: tuple[str, ...] = ()
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two decoders of the stream: the inspector in Python, the receiver in C.
+"""The decoders of the stream: the inspector in Python, the receiver in C.
 
 Both get the same bytes and the same machine of two regions, and tell what
 memory is afterwards, or why they refuse. The receiver is tried on memory of
-its own and on that of files, where pages that come late take another way.
+its own and on that of files, where pages that come late take another way. The
+restore from a file is a third decoder, which looks at the last version of each
+page only.
 """
 
 from __future__ import annotations
@@ -139,6 +141,33 @@ def by_receiver(*channels: bytes, backing: Backing = ANONYMOUS) -> Decoded | str
         )
 
 
+def by_restore(data: bytes) -> tuple[bytes, ...] | str:
+    """The memory of a machine that is restored lazily, or why it cannot be."""
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    maps = [mmap.mmap(-1, region.size, flags=private) for region in REGIONS]
+    regions = [
+        engine.Region.of_buffer(area, region.gpa, name=region.name.decode())
+        for area, region in zip(maps, REGIONS, strict=True)
+    ]
+    fd = os.memfd_create("stream", os.MFD_CLOEXEC)
+    try:
+        os.pwrite(fd, data, 0)
+        with (
+            engine.Memory(regions) as memory,
+            engine.Faults(memory, handlers=1) as faults,
+            engine.Restore(memory, faults, fd, fresh=True) as restore,
+        ):
+            faults.start()
+            restore.start()
+            if not restore.wait(HANG_MS):
+                pytest.fail(f"the restore hangs: not complete within {HANG_MS} ms")
+    except EngineError as error:
+        return str(error) or "refused"
+    finally:
+        os.close(fd)
+    return tuple(bytes(area) for area in maps)
+
+
 def sealed_before_late(data: bytes) -> int:
     """How many sealed epochs a stream has before its late one; 0: it has none.
 
@@ -221,6 +250,32 @@ def check_blob(event: engine.BlobEvent) -> None:
         raise ValueError("CONFIG is nested too deep") from error
     if not is_object:
         raise ValueError("CONFIG is not an object")
+
+
+def ends_sealed(data: bytes) -> bool:
+    """Is the last epoch of a stream that was accepted a sealed one?"""
+    at, kind = 0, 0
+    while at + 40 <= len(data):
+        head, body = struct.unpack_from("<II", data, at + 20)
+        if data[at + 16] == EPOCH:
+            (kind,) = struct.unpack_from("<I", data, at + 48)
+        at += 40 + head + body
+    return kind == SEALED
+
+
+def restore_agrees(data: bytes) -> bool:
+    """A restore gives what the receiver gives; returns whether it does.
+
+    It has to refuse what ends without a sealed epoch, and may accept what the
+    receiver refuses for something that a later epoch makes good.
+    """
+    received, restored = by_receiver(data), by_restore(data)
+    if isinstance(received, Decoded) and ends_sealed(data):
+        assert not isinstance(restored, str), f"the receiver accepts; restore: {restored}"
+    if isinstance(received, Decoded) and not isinstance(restored, str):
+        assert ends_sealed(data), "a machine without a sealed epoch was restored"
+        assert restored == received.memory, "both accept, with different memory"
+    return not isinstance(restored, str)
 
 
 def agree(data: bytes) -> bool:

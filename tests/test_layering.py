@@ -29,6 +29,7 @@ BELOW = {
     "channel": {"base"},
     "fault": {"base", "memory", "uffd", "stream", "channel"},
     "transfer": {"base", "memory", "dirty", "page", "codec", "stream", "channel", "fault"},
+    "restore": {"base", "memory", "page", "codec", "stream", "fault", "transfer"},
     "kvm": {"base", "state"},
     "vmm": set(),
 }

@@ -16,13 +16,25 @@ void ask_fini(struct ask *ask)
 	pthread_mutex_destroy(&ask->lock);
 }
 
-void ask_attach(struct ask *ask, struct pmig_channel *channel)
+static void attach(struct ask *ask, struct pmig_channel *channel,
+		   const struct ask_sink *sink)
 {
 	pthread_mutex_lock(&ask->lock);
 	ask->channel = channel;
+	ask->sink = sink;
 	ask->sequence = 0;
 	ask->broken = false;
 	pthread_mutex_unlock(&ask->lock);
+}
+
+void ask_attach(struct ask *ask, struct pmig_channel *channel)
+{
+	attach(ask, channel, NULL);
+}
+
+void ask_attach_sink(struct ask *ask, const struct ask_sink *sink)
+{
+	attach(ask, NULL, sink);
 }
 
 /* With the lock held. */
@@ -42,31 +54,45 @@ static bool write_frame(struct ask *ask, const struct frame *frame)
 	return true;
 }
 
+/* With the lock held. */
 static bool write_message(struct ask *ask, enum pmig_frame_type type,
 			  const void *head, uint32_t head_bytes)
 {
 	_Alignas(8)
 		uint8_t room[WIRE_HEADER_BYTES + sizeof(struct wire_request)];
 	struct frame *frame = (void *)room;
-	bool written;
 
-	pthread_mutex_lock(&ask->lock);
 	frame_begin(frame, type, head_bytes, 0, ask->sequence);
 	if (head_bytes)
 		memcpy(frame->head, head, head_bytes);
 	frame_finish(frame);
-	written = write_frame(ask, frame);
-	pthread_mutex_unlock(&ask->lock);
-	return written;
+	return write_frame(ask, frame);
 }
 
-bool ask_for(struct ask *ask, const struct wire_request *request)
+bool ask_for(struct ask *ask, uint64_t block,
+	     const struct wire_request *request)
 {
-	return write_message(ask, PMIG_FRAME_REQUEST, request,
-			     sizeof(*request));
+	bool asked = true;
+
+	pthread_mutex_lock(&ask->lock);
+	if (ask->sink)
+		ask->sink->request(ask->sink->opaque, block, request->pages);
+	else
+		asked = write_message(ask, PMIG_FRAME_REQUEST, request,
+				      sizeof(*request));
+	pthread_mutex_unlock(&ask->lock);
+	return asked;
 }
 
 bool ask_no_more(struct ask *ask)
 {
-	return write_message(ask, PMIG_FRAME_ARRIVED, NULL, 0);
+	bool told = true;
+
+	pthread_mutex_lock(&ask->lock);
+	if (ask->sink)
+		ask->sink->no_more(ask->sink->opaque);
+	else
+		told = write_message(ask, PMIG_FRAME_ARRIVED, NULL, 0);
+	pthread_mutex_unlock(&ask->lock);
+	return told;
 }

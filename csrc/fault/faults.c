@@ -306,12 +306,9 @@ int pmig_faults_expect(struct pmig_faults *faults, uint64_t first_block,
 				  err);
 }
 
-void pmig_faults_attach(struct pmig_faults *faults,
-			struct pmig_channel *channel)
+/* What somebody else was asked for before. */
+static void ask_again(struct pmig_faults *faults)
 {
-	ask_attach(&faults->ask, channel);
-	if (!channel)
-		return;
 	pthread_mutex_lock(&faults->lock);
 	memset(faults->asked, 0,
 	       faults->memory->n_blocks * sizeof(*faults->asked));
@@ -319,6 +316,21 @@ void pmig_faults_attach(struct pmig_faults *faults,
 	if (!faults->n_missing && faults->started_ns)
 		ask_no_more(&faults->ask);
 	pthread_mutex_unlock(&faults->lock);
+}
+
+void pmig_faults_attach(struct pmig_faults *faults,
+			struct pmig_channel *channel)
+{
+	ask_attach(&faults->ask, channel);
+	if (channel)
+		ask_again(faults);
+}
+
+void faults_attach_sink(struct pmig_faults *faults, const struct ask_sink *sink)
+{
+	ask_attach_sink(&faults->ask, sink);
+	if (sink)
+		ask_again(faults);
 }
 
 int pmig_faults_wait(struct pmig_faults *faults, int timeout_ms,

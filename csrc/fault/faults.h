@@ -177,6 +177,10 @@ void faults_unregister(struct pmig_faults *faults);
 
 /* ---- for the receiver -------------------------------------------------- */
 
+/* Requests go to a sink, borrowed until the next call, or to nobody (NULL). */
+void faults_attach_sink(struct pmig_faults *faults,
+			const struct ask_sink *sink);
+
 /*
  * The source names pages that will come late, n_blocks words from first_block
  * on; written has, per block of all memory, the pages that hold something
@@ -185,6 +189,13 @@ void faults_unregister(struct pmig_faults *faults);
 int faults_outstanding(struct pmig_faults *faults, uint64_t first_block,
 		       const uint64_t *words, uint64_t n_blocks,
 		       const uint64_t *written, struct pmig_error *err);
+
+/*
+ * The same of all memory, a word for each block, where memory was discarded or
+ * never touched: much faster, since nothing has to be taken away.
+ */
+int faults_outstanding_untouched(struct pmig_faults *faults,
+				 const uint64_t *words, struct pmig_error *err);
 
 /* Of these pages, those that are missing; the others came before. */
 uint64_t faults_missing(struct pmig_faults *faults, uint64_t block,

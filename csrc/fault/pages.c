@@ -61,7 +61,7 @@ void faults_ask(struct pmig_faults *faults, uint64_t block, uint64_t pages)
 	if (!pages)
 		return;
 	request = request_for(faults, block, pages, 0);
-	if (!ask_for(&faults->ask, &request))
+	if (!ask_for(&faults->ask, block, &request))
 		return;
 	faults->asked[block] |= pages;
 	note_touched(faults, block, pages);
@@ -93,7 +93,7 @@ void faults_refused(struct pmig_faults *faults, uint64_t block, uint64_t pages)
 	pthread_mutex_lock(&faults->lock);
 	pages &= faults->missing[block];
 	request = request_for(faults, block, pages, WIRE_REQUEST_INDEPENDENT);
-	if (pages && ask_for(&faults->ask, &request))
+	if (pages && ask_for(&faults->ask, block, &request))
 		faults->asked[block] |= pages;
 	pthread_mutex_unlock(&faults->lock);
 }
@@ -184,9 +184,23 @@ static int withdraw_unit(struct pmig_faults *faults,
 				      any != 0, err);
 }
 
+static int withdraw(struct pmig_faults *faults, const struct pmig_block *block,
+		    uint64_t number, uint64_t fresh, const uint64_t *written,
+		    struct pmig_error *err)
+{
+	/* another process's memory is untouched, or its owner's business */
+	if (faults->foreign)
+		return 0;
+	if (fault_is_large(block->map))
+		return withdraw_unit(faults, block, number, written, err);
+	return withdraw_block(faults, block, number, fresh,
+			      written ? written[number] : 0, err);
+}
+
+/* Memory that nobody touched has nothing that could be taken away. */
 static int make_outstanding(struct pmig_faults *faults, uint64_t number,
 			    uint64_t pages, const uint64_t *written,
-			    struct pmig_error *err)
+			    bool untouched, struct pmig_error *err)
 {
 	uint64_t fresh = pages & ~faults->missing[number];
 	struct pmig_block block;
@@ -199,14 +213,8 @@ static int make_outstanding(struct pmig_faults *faults, uint64_t number,
 		return pmig_fail(err, -EBADMSG,
 				 "an outstanding page past the end of its "
 				 "region");
-	/* another process's memory is untouched, or its owner's business */
-	if (faults->foreign)
-		rc = 0;
-	else if (fault_is_large(block.map))
-		rc = withdraw_unit(faults, &block, number, written, err);
-	else
-		rc = withdraw_block(faults, &block, number, fresh,
-				    written ? written[number] : 0, err);
+	if (!untouched)
+		rc = withdraw(faults, &block, number, fresh, written, err);
 	if (rc)
 		return rc;
 	faults->missing[number] |= fresh;
@@ -214,9 +222,10 @@ static int make_outstanding(struct pmig_faults *faults, uint64_t number,
 	return 0;
 }
 
-int faults_outstanding(struct pmig_faults *faults, uint64_t first_block,
-		       const uint64_t *words, uint64_t n_blocks,
-		       const uint64_t *written, struct pmig_error *err)
+static int make_all_outstanding(struct pmig_faults *faults,
+				uint64_t first_block, const uint64_t *words,
+				uint64_t n_blocks, const uint64_t *written,
+				bool untouched, struct pmig_error *err)
 {
 	int rc = 0;
 
@@ -229,7 +238,22 @@ int faults_outstanding(struct pmig_faults *faults, uint64_t first_block,
 	for (uint64_t i = 0; i < n_blocks && !rc; i++)
 		if (words[i])
 			rc = make_outstanding(faults, first_block + i, words[i],
-					      written, err);
+					      written, untouched, err);
 	pthread_mutex_unlock(&faults->lock);
 	return rc;
+}
+
+int faults_outstanding(struct pmig_faults *faults, uint64_t first_block,
+		       const uint64_t *words, uint64_t n_blocks,
+		       const uint64_t *written, struct pmig_error *err)
+{
+	return make_all_outstanding(faults, first_block, words, n_blocks,
+				    written, false, err);
+}
+
+int faults_outstanding_untouched(struct pmig_faults *faults,
+				 const uint64_t *words, struct pmig_error *err)
+{
+	return make_all_outstanding(faults, 0, words, faults->memory->n_blocks,
+				    NULL, true, err);
 }

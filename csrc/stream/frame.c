@@ -15,15 +15,19 @@ static uint64_t checksum(const struct frame *frame)
 			 frame_bytes(frame) - WIRE_CHECKSUM_FROM);
 }
 
+static bool may_be_skipped(enum pmig_frame_type type)
+{
+	return type == PMIG_FRAME_RANGES || type == PMIG_FRAME_SERVED ||
+	       type == PMIG_FRAME_INDEX;
+}
+
 void frame_begin(struct frame *frame, enum pmig_frame_type type,
 		 uint32_t head_bytes, uint32_t body_bytes, uint64_t sequence)
 {
 	frame->header = (struct wire_header){
 		.magic = WIRE_MAGIC_BYTES,
 		.type = type,
-		.flags = type == PMIG_FRAME_RANGES || type == PMIG_FRAME_SERVED
-				 ? WIRE_FLAG_SKIPPABLE
-				 : 0,
+		.flags = may_be_skipped(type) ? WIRE_FLAG_SKIPPABLE : 0,
 		.head_bytes = head_bytes,
 		.body_bytes = body_bytes,
 		.sequence = sequence,
@@ -110,6 +114,7 @@ const char *frame_name(uint8_t type, char buffer[16])
 		[PMIG_FRAME_REQUEST] = "REQUEST",
 		[PMIG_FRAME_SERVED] = "SERVED",
 		[PMIG_FRAME_ARRIVED] = "ARRIVED",
+		[PMIG_FRAME_INDEX] = "INDEX",
 	};
 
 	if (type < sizeof(names) / sizeof(names[0]) && names[type])

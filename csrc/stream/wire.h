@@ -150,6 +150,25 @@ struct wire_request {
 };
 static_assert(sizeof(struct wire_request) == 24, "REQUEST");
 
+struct wire_index {
+	uint64_t body_hash;
+	uint64_t entry_count;
+	uint64_t state_at_bytes; /* of the STATE frame that counts, or 0 */
+	uint32_t kind;		 /* of the last epoch */
+	uint32_t reserved;
+};
+static_assert(sizeof(struct wire_index) == 32, "INDEX");
+
+struct wire_index_entry {
+	uint64_t at_bytes; /* of the PAGES frame, from the start of STREAM */
+	uint64_t offset_bytes;
+	uint64_t mask;
+	uint64_t zero_mask;
+	uint32_t region;
+	uint32_t sequence;
+};
+static_assert(sizeof(struct wire_index_entry) == 40, "entry of INDEX");
+
 struct wire_ranges {
 	uint32_t range_count;
 	uint32_t reserved;
@@ -172,6 +191,9 @@ enum {
 			  sizeof(struct wire_range),
 	/* 8 GiB of memory named by one OUTSTANDING frame */
 	WIRE_MAX_OUTSTANDING_BLOCKS = 1 << 15,
+	/* some 400 GiB of memory, described once */
+	WIRE_MAX_INDEX_ENTRIES = (WIRE_MAX_BODY_BYTES - sizeof(uint64_t)) /
+				 sizeof(struct wire_index_entry),
 	/* What one page needs in a body at most: a delta of all its lines. */
 	WIRE_MAX_STORED_BYTES = 8 + PMIG_PAGE_BYTES,
 };

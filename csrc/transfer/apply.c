@@ -7,10 +7,7 @@
 #include "base/error.h"
 #include "page/hash.h"
 #include "transfer/arrival.h"
-
-enum {
-	GROUPS = 1 << PMIG_ENCODING_LZ4 | 1 << PMIG_ENCODING_ZSTD,
-};
+#include "transfer/receiver.h"
 
 uint64_t arrival_by_encoding(const struct arrival *arrival, uint32_t encodings)
 {
@@ -54,7 +51,7 @@ int arrival_read(struct reader *reader, const struct arrival *arrival,
 {
 	const struct wire_entry *entry = arrival->entries;
 	struct iovec iov[PMIG_BLOCK_PAGES];
-	uint8_t *body = reader->body;
+	uint8_t *body = reader->decoder.body;
 	int n = 0;
 
 	for (uint64_t left = arrival_stored(arrival); left;
@@ -73,12 +70,6 @@ int arrival_read(struct reader *reader, const struct arrival *arrival,
 	return n ? reader_read(reader, iov, n, err) : 0;
 }
 
-static uint64_t region_of(const struct reader *reader,
-			  const struct arrival *arrival)
-{
-	return (uint64_t)(arrival->block.map - reader->receiver->memory->maps);
-}
-
 uint64_t arrival_mismatches(const struct arrival *arrival)
 {
 	uint64_t left = arrival_stored(arrival);
@@ -95,19 +86,20 @@ uint64_t arrival_mismatches(const struct arrival *arrival)
 	return wrong;
 }
 
-static void add_digest(struct reader *reader, const struct arrival *arrival)
+uint64_t arrival_digest(const struct wire_pages *pages,
+			const struct wire_entry *entries)
 {
-	uint64_t first = arrival->block.offset_bytes / PMIG_PAGE_BYTES;
-	const struct wire_entry *entry = arrival->entries;
-	uint64_t region = region_of(reader, arrival);
+	uint64_t first = pages->offset_bytes / PMIG_PAGE_BYTES;
+	uint64_t digest = 0;
 
-	for (uint64_t left = arrival->pages->mask; left; left &= left - 1) {
+	for (uint64_t left = pages->mask; left; left &= left - 1) {
 		unsigned int page = (unsigned int)__builtin_ctzll(left);
-		bool zero = arrival->pages->zero_mask >> page & 1;
+		bool zero = pages->zero_mask >> page & 1;
 
-		reader->part.digest += pmig_hash_placed(
-			region, first + page, zero ? 0 : entry++->hash);
+		digest += pmig_hash_placed(pages->region, first + page,
+					   zero ? 0 : entries++->hash);
 	}
+	return digest;
 }
 
 /* Replace the pages of mask in a bitmap word, and count the difference. */
@@ -152,7 +144,7 @@ static int judge(struct reader *reader, const struct arrival *arrival,
 
 	if (wrong) {
 		stale = wrong & arrival_by_encoding(arrival, ARRIVAL_DEPENDENT);
-		damaged = wrong & arrival_by_encoding(arrival, GROUPS);
+		damaged = wrong & arrival_by_encoding(arrival, ARRIVAL_GROUPS);
 		wrong &= ~(stale | damaged);
 	}
 	if (damaged)
@@ -183,6 +175,24 @@ static int check_first_time(struct reader *reader,
 	return 0;
 }
 
+/* A page that took effect on this channel in this epoch. */
+static const uint8_t *original_of_epoch(const struct arrival *arrival,
+					const struct wire_copy *copy)
+{
+	const struct reader *reader = arrival->owner;
+	const struct pmig_receiver *receiver = reader->receiver;
+	struct pmig_block block;
+	unsigned int page;
+	uint64_t number;
+
+	if (!arrival_locate_copy(receiver->memory, copy, &number, &page) ||
+	    !pmig_memory_locate(receiver->memory, number, &block) ||
+	    receiver->seen[number] != seen_mark(reader) ||
+	    !(receiver->described[number] >> page & 1))
+		return NULL;
+	return block.hva + (size_t)page * PMIG_PAGE_BYTES;
+}
+
 int arrival_begin(struct reader *reader, struct arrival *arrival,
 		  struct pmig_error *err)
 {
@@ -201,12 +211,14 @@ int arrival_begin(struct reader *reader, struct arrival *arrival,
 			  arrival->block.offset_bytes / PMIG_BLOCK_BYTES;
 	arrival->at = arrival->block.hva;
 	arrival->described = &reader->receiver->described[arrival->number];
+	arrival->original = original_of_epoch;
+	arrival->owner = reader;
 	return 0;
 }
 
 void arrival_count(struct reader *reader, const struct arrival *arrival)
 {
-	add_digest(reader, arrival);
+	reader->part.digest += arrival_digest(arrival->pages, arrival->entries);
 	reader->frames++;
 	reader->part.pages +=
 		(uint64_t)__builtin_popcountll(arrival->pages->mask);
@@ -227,7 +239,7 @@ int reader_pages(struct reader *reader, struct pmig_error *err)
 	clear_pages(reader, &arrival);
 	rc = arrival_read(reader, &arrival, err);
 	if (!rc)
-		rc = arrival_decode(reader, &arrival, err);
+		rc = arrival_decode(&reader->decoder, &arrival, err);
 	if (!rc)
 		rc = judge(reader, &arrival, arrival_mismatches(&arrival), err);
 	arrival_count(reader, &arrival);

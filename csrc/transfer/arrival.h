@@ -16,7 +16,11 @@
 #ifndef PMIG_TRANSFER_ARRIVAL_H
 #define PMIG_TRANSFER_ARRIVAL_H
 
-#include "transfer/receiver.h"
+#include "memory/memory.h"
+#include "stream/wire.h"
+#include "transfer/decode.h"
+
+struct reader;
 
 /**
  * struct arrival - a frame whose head was checked
@@ -26,6 +30,9 @@
  * @number:	of the block
  * @at:		where its pages are put together: guest memory, or a landing
  * @described:	pages of the block that took effect in this epoch
+ * @original:	finds the page that a copy names, NULL: it may not name that;
+ *		not needed where there is no copy
+ * @owner:	for @original
  */
 struct arrival {
 	const struct wire_pages *pages;
@@ -34,6 +41,9 @@ struct arrival {
 	uint64_t number;
 	uint8_t *at;
 	uint64_t *described;
+	const uint8_t *(*original)(const struct arrival *arrival,
+				   const struct wire_copy *copy);
+	const void *owner;
 };
 
 /* Pages that have an entry. */
@@ -59,6 +69,41 @@ static inline uint64_t arrival_gpa(const struct arrival *arrival,
 /* The pages with an entry of one of the encodings (a mask). */
 uint64_t arrival_by_encoding(const struct arrival *arrival, uint32_t encodings);
 
+/* Stored pages that do not have the hash that they should. */
+uint64_t arrival_mismatches(const struct arrival *arrival);
+
+/* What the pages add to the digest of their epoch. */
+uint64_t arrival_digest(const struct wire_pages *pages,
+			const struct wire_entry *entries);
+
+/* Say that the lowest of these pages is damaged. */
+int arrival_damaged(const struct arrival *arrival, uint64_t pages,
+		    const char *why, struct pmig_error *err);
+
+/* Encodings whose result depends on what is here already. */
+enum {
+	ARRIVAL_DEPENDENT = 1 << PMIG_ENCODING_UNCHANGED |
+			    1 << PMIG_ENCODING_DELTA | 1 << PMIG_ENCODING_COPY,
+};
+
+enum {
+	ARRIVAL_GROUPS = 1 << PMIG_ENCODING_LZ4 | 1 << PMIG_ENCODING_ZSTD,
+};
+
+/*
+ * decode.c: let everything that is not raw take effect. Its contents are in
+ * the decoder's body, in the order of the entries.
+ */
+int arrival_decode(struct page_decoder *decoder, const struct arrival *arrival,
+		   struct pmig_error *err);
+
+/* Where a copy says that its page is; false where no page is. */
+bool arrival_locate_copy(const struct pmig_memory *memory,
+			 const struct wire_copy *copy, uint64_t *number,
+			 unsigned int *page);
+
+/* ---- of a reader ------------------------------------------------------- */
+
 /* apply.c: the head of a frame of the running epoch. */
 int arrival_begin(struct reader *reader, struct arrival *arrival,
 		  struct pmig_error *err);
@@ -67,24 +112,7 @@ int arrival_begin(struct reader *reader, struct arrival *arrival,
 int arrival_read(struct reader *reader, const struct arrival *arrival,
 		 struct pmig_error *err);
 
-/* Stored pages that do not have the hash that they should. */
-uint64_t arrival_mismatches(const struct arrival *arrival);
-
-/* Say that the lowest of these pages is damaged. */
-int arrival_damaged(const struct arrival *arrival, uint64_t pages,
-		    const char *why, struct pmig_error *err);
-
 /* Count the pages, and add them to the digest. */
 void arrival_count(struct reader *reader, const struct arrival *arrival);
-
-/* Encodings whose result depends on what is here already. */
-enum {
-	ARRIVAL_DEPENDENT = 1 << PMIG_ENCODING_UNCHANGED |
-			    1 << PMIG_ENCODING_DELTA | 1 << PMIG_ENCODING_COPY,
-};
-
-/* decode.c: let everything that is not raw take effect. */
-int arrival_decode(struct reader *reader, const struct arrival *arrival,
-		   struct pmig_error *err);
 
 #endif

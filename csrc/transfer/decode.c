@@ -2,11 +2,29 @@
 /* decode.c - entries that are not raw take effect; theory in arrival.h */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "codec/delta.h"
 #include "transfer/arrival.h"
+
+int page_decoder_init(struct page_decoder *decoder, struct pmig_error *err)
+{
+	decoder->body =
+		malloc((size_t)PMIG_BLOCK_PAGES * WIRE_MAX_STORED_BYTES);
+	decoder->plain = malloc(PMIG_BLOCK_BYTES);
+	if (!decoder->body || !decoder->plain)
+		return pmig_fail(err, -ENOMEM, "no memory to decode pages");
+	return decompressor_new(&decoder->decompressor, err);
+}
+
+void page_decoder_fini(struct page_decoder *decoder)
+{
+	decompressor_free(decoder->decompressor);
+	free(decoder->plain);
+	free(decoder->body);
+}
 
 /* Where decoding has got to. */
 struct cursor {
@@ -22,57 +40,32 @@ static int damaged(const struct arrival *arrival, uint64_t pages,
 			 arrival_gpa(arrival, pages), what);
 }
 
-/* Of a late page, which the guest may have changed by now, only this frame. */
-static const uint8_t *original_in_frame(const struct arrival *arrival,
-					uint64_t number, uint64_t page)
+bool arrival_locate_copy(const struct pmig_memory *memory,
+			 const struct wire_copy *copy, uint64_t *number,
+			 unsigned int *page)
 {
-	static const uint8_t zeros[PMIG_PAGE_BYTES];
-
-	if (number != arrival->number || !(*arrival->described >> page & 1))
-		return NULL;
-	/* one that is zero is not put together anywhere */
-	if (arrival->pages->zero_mask >> page & 1)
-		return zeros;
-	return arrival_page(arrival, (unsigned int)page);
-}
-
-/* The page that a copy names, if it took effect on this channel already. */
-static const uint8_t *original(const struct reader *reader,
-			       const struct arrival *arrival,
-			       const struct wire_copy *copy)
-{
-	const struct pmig_receiver *receiver = reader->receiver;
-	const struct pmig_memory *memory = receiver->memory;
 	const struct pmig_region_map *map;
-	struct pmig_block block;
-	uint64_t page, number;
 
 	if (copy->region >= memory->n_maps || copy->reserved)
-		return NULL;
+		return false;
 	map = &memory->maps[copy->region];
 	if (copy->offset_bytes % PMIG_PAGE_BYTES ||
 	    copy->offset_bytes >= map->region.size_bytes)
-		return NULL;
-	number = map->first_block + copy->offset_bytes / PMIG_BLOCK_BYTES;
-	page = copy->offset_bytes / PMIG_PAGE_BYTES % PMIG_BLOCK_PAGES;
-	if (reader->part.kind == PMIG_EPOCH_LATE)
-		return original_in_frame(arrival, number, page);
-	if (!pmig_memory_locate(memory, number, &block) ||
-	    receiver->seen[number] != seen_mark(reader) ||
-	    !(receiver->described[number] >> page & 1))
-		return NULL;
-	return block.hva + page * PMIG_PAGE_BYTES;
+		return false;
+	*number = map->first_block + copy->offset_bytes / PMIG_BLOCK_BYTES;
+	*page = (unsigned int)(copy->offset_bytes / PMIG_PAGE_BYTES %
+			       PMIG_BLOCK_PAGES);
+	return true;
 }
 
-static int decode_copy(struct reader *reader, const struct arrival *arrival,
-		       const struct cursor *at, uint8_t *page,
-		       struct pmig_error *err)
+static int decode_copy(const struct arrival *arrival, const struct cursor *at,
+		       uint8_t *page, struct pmig_error *err)
 {
 	struct wire_copy copy;
 	const uint8_t *from;
 
 	memcpy(&copy, at->body, sizeof(copy));
-	from = original(reader, arrival, &copy);
+	from = arrival->original(arrival, &copy);
 	if (!from)
 		return damaged(arrival, at->left,
 			       "a copy of a page that was not sent before",
@@ -100,26 +93,27 @@ static void scatter(const struct arrival *arrival, uint64_t pages,
 }
 
 /* Pages that lie side by side are decompressed to where they belong. */
-static int decode_group(struct reader *reader, const struct arrival *arrival,
-			const struct cursor *at, uint8_t *page,
-			struct pmig_error *err)
+static int decode_group(struct page_decoder *decoder,
+			const struct arrival *arrival, const struct cursor *at,
+			uint8_t *page, struct pmig_error *err)
 {
 	const struct wire_entry *entry = at->entry;
 	bool direct = adjacent(at->left, entry->span);
-	uint8_t *out = direct ? page : reader->plain;
+	uint8_t *out = direct ? page : decoder->plain;
 
-	if (decompressor_run(reader->decompressor, entry->encoding, at->body,
+	if (decompressor_run(decoder->decompressor, entry->encoding, at->body,
 			     entry->stored_bytes, out,
 			     entry->span * PMIG_PAGE_BYTES))
 		return damaged(arrival, at->left,
 			       "its compressed contents are damaged", err);
 	if (!direct)
-		scatter(arrival, at->left, entry->span, reader->plain);
+		scatter(arrival, at->left, entry->span, decoder->plain);
 	return 0;
 }
 
-static int decode_entry(struct reader *reader, const struct arrival *arrival,
-			const struct cursor *at, struct pmig_error *err)
+static int decode_entry(struct page_decoder *decoder,
+			const struct arrival *arrival, const struct cursor *at,
+			struct pmig_error *err)
 {
 	uint8_t *page =
 		arrival_page(arrival, (unsigned int)__builtin_ctzll(at->left));
@@ -131,29 +125,29 @@ static int decode_entry(struct reader *reader, const struct arrival *arrival,
 				       "its delta is malformed", err);
 		return 0;
 	case PMIG_ENCODING_COPY:
-		return decode_copy(reader, arrival, at, page, err);
+		return decode_copy(arrival, at, page, err);
 	case PMIG_ENCODING_LZ4:
 	case PMIG_ENCODING_ZSTD:
 		/* the first entry of a group decodes all of it */
 		return at->entry->span
-			       ? decode_group(reader, arrival, at, page, err)
+			       ? decode_group(decoder, arrival, at, page, err)
 			       : 0;
 	default:
 		return 0;
 	}
 }
 
-int arrival_decode(struct reader *reader, const struct arrival *arrival,
+int arrival_decode(struct page_decoder *decoder, const struct arrival *arrival,
 		   struct pmig_error *err)
 {
 	struct cursor at = {
 		.left = arrival_stored(arrival),
 		.entry = arrival->entries,
-		.body = reader->body,
+		.body = decoder->body,
 	};
 
 	for (; at.left; at.left &= at.left - 1, at.entry++) {
-		int rc = decode_entry(reader, arrival, &at, err);
+		int rc = decode_entry(decoder, arrival, &at, err);
 
 		if (rc)
 			return rc;

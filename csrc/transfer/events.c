@@ -129,6 +129,26 @@ int events_enter(struct event_queue *queue, uint64_t epoch, uint32_t kind,
 	return rc;
 }
 
+int epoch_part_check(const struct epoch_part *part, uint64_t n_frames,
+		     const struct wire_epoch_end *end, struct pmig_error *err)
+{
+	if (end->epoch != part->epoch || end->kind != part->kind)
+		return pmig_fail(err, -EBADMSG,
+				 "the end of epoch %" PRIu64
+				 " came in epoch %" PRIu64,
+				 end->epoch, part->epoch);
+	if (end->frame_count != n_frames || end->page_count != part->pages)
+		return pmig_fail(err, -EBADMSG,
+				 "epoch %" PRIu64 " has %" PRIu64
+				 " pages, %" PRIu64 " came",
+				 end->epoch, end->page_count, part->pages);
+	if (end->digest != part->digest)
+		return pmig_fail(err, -EBADMSG,
+				 "epoch %" PRIu64 ": the digest differs",
+				 end->epoch);
+	return 0;
+}
+
 static void add_part(struct epoch_part *sum, const struct epoch_part *part)
 {
 	sum->pages += part->pages;

@@ -10,7 +10,7 @@
 
 #include <pthread.h>
 
-#include "pymigrate.h"
+#include "stream/wire.h"
 
 enum {
 	/* blobs may be large, so few of them wait at a time */
@@ -33,6 +33,10 @@ struct epoch_part {
 	uint64_t stales;
 	uint64_t wire_bytes;
 };
+
+/* Is a part, of so many PAGES frames, what its end says? -EBADMSG: it isn't. */
+int epoch_part_check(const struct epoch_part *part, uint64_t n_frames,
+		     const struct wire_epoch_end *end, struct pmig_error *err);
 
 /**
  * struct event_queue - bounded queue, failure, and the epoch barrier

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "page/hash.h"
 #include "transfer/arrival.h"
+#include "transfer/receiver.h"
 
 enum {
 	/* give a page by what it held before */
@@ -37,9 +38,9 @@ static int decode_bitmap(struct reader *reader,
 	int rc = reader_read(reader, &iov, 1, err);
 
 	if (!rc && !raw)
-		rc = decompressor_run(reader->decompressor, PMIG_ENCODING_ZSTD,
-				      body, reader->frame->header.body_bytes,
-				      words, plain_bytes);
+		rc = decompressor_run(
+			reader->decoder.decompressor, PMIG_ENCODING_ZSTD, body,
+			reader->frame->header.body_bytes, words, plain_bytes);
 	if (rc == -EBADMSG ||
 	    (!rc && pmig_hash(words, plain_bytes) != outstanding->bitmap_hash))
 		return pmig_fail(err, -EBADMSG,
@@ -144,6 +145,25 @@ static int judge_late(struct reader *reader, const struct arrival *arrival,
 	return 0;
 }
 
+/* Any other page the guest may have changed by now. */
+static const uint8_t *original_in_frame(const struct arrival *arrival,
+					const struct wire_copy *copy)
+{
+	static const uint8_t zeros[PMIG_PAGE_BYTES];
+	const struct reader *reader = arrival->owner;
+	unsigned int page;
+	uint64_t number;
+
+	if (!arrival_locate_copy(reader->receiver->memory, copy, &number,
+				 &page) ||
+	    number != arrival->number || !(*arrival->described >> page & 1))
+		return NULL;
+	/* one that is zero is not put together anywhere */
+	if (arrival->pages->zero_mask >> page & 1)
+		return zeros;
+	return arrival_page(arrival, page);
+}
+
 /*
  * Put together in the reader's staging: until it is placed, the guest may give
  * a page back and write to it anew, so that nothing of it may be touched.
@@ -158,13 +178,14 @@ int reader_late_pages(struct reader *reader, struct pmig_error *err)
 		return rc;
 	described = arrival.pages->zero_mask;
 	arrival.described = &described;
+	arrival.original = original_in_frame;
 	arrival.at = reader->staging;
 	missing = faults_missing(reader->receiver->faults, arrival.number,
 				 arrival.pages->mask);
 	fetch_bases(reader, &arrival, missing);
 	rc = arrival_read(reader, &arrival, err);
 	if (!rc)
-		rc = arrival_decode(reader, &arrival, err);
+		rc = arrival_decode(&reader->decoder, &arrival, err);
 	if (!rc)
 		rc = judge_late(reader, &arrival, missing, &right, err);
 	if (rc)

@@ -89,6 +89,9 @@ int outbox_push_pages(struct outbox *box, const struct iovec *bodies,
 	struct frame *frame = outbox_slot(box);
 
 	frame_finish(frame);
+	if (box->catalogue)
+		catalogue_add(box->catalogue, box->wire_bytes + box->n_bytes,
+			      frame);
 	push_piece(box, frame, frame_bytes(frame));
 	for (int i = 0; i < n_bodies; i++) {
 		if (guest_memory)
@@ -161,6 +164,8 @@ int outbox_write(struct outbox *box, enum pmig_frame_type type,
 	frame_begin(frame, type, head_bytes, body_bytes, box->sequence++);
 	memcpy(frame->head, head, head_bytes);
 	frame_finish(frame);
+	if (box->catalogue)
+		catalogue_add(box->catalogue, box->wire_bytes, frame);
 	push_piece(box, frame, frame_bytes(frame));
 	if (body_bytes)
 		push_piece(box, (void *)body, body_bytes);

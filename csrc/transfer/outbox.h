@@ -13,6 +13,7 @@
 
 #include "channel/channel.h"
 #include "stream/frame.h"
+#include "transfer/catalogue.h"
 #include "transfer/pace.h"
 
 enum {
@@ -40,6 +41,7 @@ static_assert(OUTBOX_SLOT_BYTES % 8 == 0, "slots stay aligned");
  * @channel:	where it is written to
  * @wait:	how long writing may take
  * @pace:	the bandwidth limit; borrowed
+ * @catalogue:	is told where frames are, or NULL; borrowed
  * @sequence:	number of the next frame
  * @wire_bytes:	bytes written so far
  * @waiting_bytes: of those, what came while there was a backlog
@@ -57,6 +59,7 @@ struct outbox {
 	struct pmig_channel *channel;
 	struct channel_wait wait;
 	struct pace *pace;
+	struct catalogue *catalogue;
 	uint64_t sequence;
 	uint64_t wire_bytes;
 	uint64_t waiting_bytes;

@@ -120,29 +120,6 @@ static int on_epoch(struct reader *reader, struct pmig_error *err)
 	return rc;
 }
 
-static int check_part(const struct reader *reader,
-		      const struct wire_epoch_end *end, struct pmig_error *err)
-{
-	const struct epoch_part *part = &reader->part;
-
-	if (end->epoch != part->epoch || end->kind != part->kind)
-		return pmig_fail(err, -EBADMSG,
-				 "the end of epoch %" PRIu64
-				 " came in epoch %" PRIu64,
-				 end->epoch, part->epoch);
-	if (end->frame_count != reader->frames ||
-	    end->page_count != part->pages)
-		return pmig_fail(err, -EBADMSG,
-				 "epoch %" PRIu64 " has %" PRIu64
-				 " pages, %" PRIu64 " came",
-				 end->epoch, end->page_count, part->pages);
-	if (end->digest != part->digest)
-		return pmig_fail(err, -EBADMSG,
-				 "epoch %" PRIu64 ": the digest differs",
-				 end->epoch);
-	return 0;
-}
-
 static int on_epoch_end(struct reader *reader, struct pmig_error *err)
 {
 	const struct wire_epoch_end *end;
@@ -158,7 +135,7 @@ static int on_epoch_end(struct reader *reader, struct pmig_error *err)
 	reader->part.wire_bytes = reader->wire_bytes;
 	reader->state_digest = 0;
 	reader->in_epoch = false;
-	rc = check_part(reader, end, err);
+	rc = epoch_part_check(&reader->part, reader->frames, end, err);
 	if (rc)
 		return rc;
 	return events_part(&reader->receiver->events, &reader->part, err);

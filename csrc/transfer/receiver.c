@@ -36,22 +36,17 @@ static int check_config(const struct pmig_receiver_config *config,
 static int allocate_buffers(struct reader *reader, struct pmig_error *err)
 {
 	reader->frame = malloc(WIRE_HEADER_BYTES + WIRE_MAX_HEAD_BYTES);
-	reader->body = malloc((size_t)PMIG_BLOCK_PAGES * WIRE_MAX_STORED_BYTES);
-	reader->plain = malloc(PMIG_BLOCK_BYTES);
 	if (reader->receiver->faults)
 		reader->staging = malloc(PMIG_BLOCK_BYTES);
-	if (!reader->frame || !reader->body || !reader->plain ||
-	    (reader->receiver->faults && !reader->staging))
+	if (!reader->frame || (reader->receiver->faults && !reader->staging))
 		return pmig_fail(err, -ENOMEM, "no memory for read buffers");
-	return decompressor_new(&reader->decompressor, err);
+	return page_decoder_init(&reader->decoder, err);
 }
 
 static void release_buffers(struct reader *reader)
 {
-	decompressor_free(reader->decompressor);
+	page_decoder_fini(&reader->decoder);
 	free(reader->staging);
-	free(reader->plain);
-	free(reader->body);
 	free(reader->frame);
 }
 

@@ -34,9 +34,9 @@
 #include <stdatomic.h>
 
 #include "channel/channel.h"
-#include "codec/compress.h"
 #include "fault/faults.h"
 #include "stream/frame.h"
+#include "transfer/decode.h"
 #include "transfer/events.h"
 #include "transfer/prefault.h"
 
@@ -58,10 +58,7 @@ struct pmig_receiver;
  * @part:	what has come of the running epoch
  * @frames:	PAGES frames of it
  * @state_digest: what STATE frames before the epoch add to its digest
- * @body:	contents that are not raw, WIRE_MAX_STORED_BYTES for each
- *		page of a block; owned
- * @plain:	what a group decompresses to, PMIG_BLOCK_BYTES; owned
- * @decompressor: owned
+ * @decoder:	of contents that are not raw
  * @suspects:	pages that became suspect here, less those settled here
  * @stales:	likewise of stale pages
  * @wire_bytes:	read so far
@@ -85,9 +82,7 @@ struct reader {
 	struct epoch_part part;
 	uint64_t frames;
 	uint64_t state_digest;
-	uint8_t *body;
-	uint8_t *plain;
-	struct decompressor *decompressor;
+	struct page_decoder decoder;
 	uint64_t suspects;
 	uint64_t stales;
 	uint64_t wire_bytes;

@@ -273,11 +273,29 @@ int pmig_sender_tune(struct pmig_sender *sender,
 	return rc;
 }
 
+/* Of a file: who reads a part of it need not read all of it to find that. */
+static int write_index(struct pmig_sender *sender, struct pmig_error *err)
+{
+	struct outbox *box = &sender->workers[0].box;
+	struct wire_index head;
+	uint32_t body_bytes;
+	const void *body;
+
+	if (!box->catalogue || !sender->epoch ||
+	    !catalogue_finish(box->catalogue, &head, &body, &body_bytes))
+		return 0;
+	head.kind = sender->kind;
+	return outbox_write(box, PMIG_FRAME_INDEX, &head, sizeof(head), body,
+			    body_bytes, err);
+}
+
 int pmig_sender_end(struct pmig_sender *sender, struct pmig_error *err)
 {
 	struct pmig_error failure = {0};
 	int rc = sender_check_alive(sender, err);
 
+	if (!rc && write_index(sender, &failure))
+		rc = keep_failure(sender, &failure, err);
 	for (uint32_t i = 0; i < sender->n_workers && !rc; i++) {
 		struct outbox *box = &sender->workers[i].box;
 		const struct wire_end end = {.frame_count = box->sequence};

@@ -113,6 +113,7 @@ struct send_worker {
  * @follow_nodes: a worker is to run where the memory of its chunk lies
  * @next_chunk:	the first chunk that no worker has come for
  * @n_active:	workers that may come for chunks
+ * @catalogue:	of the frames, where they go into a file
  * @independent: per block, pages whose next version must rest on nothing
  * @hold:	pages left to the last round
  * @late:	pages that are sent after the switchover
@@ -147,6 +148,7 @@ struct pmig_sender {
 	bool follow_nodes;
 	atomic_uint_least64_t next_chunk;
 	_Atomic uint32_t n_active;
+	struct catalogue catalogue;
 	uint64_t *independent;
 	struct hold hold;
 	struct sender_late late;

@@ -100,6 +100,8 @@ static int start_worker(struct pmig_sender *sender, uint32_t index,
 	if (!rc)
 		rc = outbox_init(&worker->box, config->channels[index], &wait,
 				 &sender->pace, err);
+	if (config->flags & PMIG_SENDER_ONE_WAY && config->n_channels == 1)
+		worker->box.catalogue = &sender->catalogue;
 	if (!rc)
 		rc = channel_zero_copy(config->channels[index],
 				       sender->tuning.value.zero_copy, err);
@@ -232,6 +234,7 @@ void pmig_sender_free(struct pmig_sender *sender)
 	pace_fini(&sender->pace);
 	if (sender->has_prints)
 		prints_fini(&sender->prints);
+	catalogue_fini(&sender->catalogue);
 	free(sender->independent);
 	hold_fini(&sender->hold);
 	sender_late_fini(&sender->late);

@@ -22,6 +22,7 @@ from pymigrate._engine.receiver import (
     PopulatedEvent,
     Receiver,
 )
+from pymigrate._engine.restore import Restore, RestoreFigures, RestoreFormat
 from pymigrate._engine.sender import (
     EpochKind,
     FrameType,
@@ -60,6 +61,9 @@ __all__ = [
     "Progress",
     "Receiver",
     "Region",
+    "Restore",
+    "RestoreFigures",
+    "RestoreFormat",
     "RoundStats",
     "Sender",
     "SenderOptions",

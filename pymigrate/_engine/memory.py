@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,7 @@ class Memory(Handle):
 
     def __init__(self, regions: Sequence[Region]) -> None:
         self.regions = tuple(regions)
+        self._users: list[tuple[Callable[[], None], Callable[[], object]]] = []
         table = ffi.new("struct pmig_region[]", max(1, len(self.regions)))
         for entry, region in zip(table, self.regions, strict=False):
             _fill(entry, region)
@@ -119,8 +120,27 @@ class Memory(Handle):
         check(lib.pmig_memory_hash(self.pointer, first_block, n_blocks, hashes, err), err)
         return bytes(ffi.buffer(hashes, 8 * count))
 
+    def lend(self, close: Callable[[], None], settle: Callable[[], object]) -> None:
+        """Its contents are brought, on threads that use it.
+
+        :param close: ends that; close() here does it first.
+        :param settle: waits until all of them are there.
+        """
+        self._users.append((close, settle))
+
+    def settle(self) -> None:
+        """Wait until its contents are there: until then what is missing looks
+        like a hole, which is neither sent nor hashed.
+
+        :raises EngineError: they never will be, and why.
+        """
+        for _, settle in self._users:
+            settle()
+
     def close(self) -> None:
         """Forget the memory; the mappings stay the caller's."""
+        while self._users:
+            self._users.pop()[0]()
         super().close()
         self.regions = ()
 

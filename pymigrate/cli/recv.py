@@ -44,6 +44,7 @@ examples:
   pymigrate recv unix:/run/guest.sock --run-for 5s --json report.json
   pymigrate recv tcp:192.0.2.7:4444 --recover-timeout 1m --pause-when-lost
   pymigrate recv file:guest.pmig
+  pymigrate recv file:guest.pmig --lazy
 """
 
 _LOST = (
@@ -86,6 +87,11 @@ def add_parser(commands: Any) -> None:
         help="pause the guest then, and wait for the source until it comes or an interrupt "
         "does, instead of ending",
     )
+    parser.add_argument(
+        "--lazy",
+        action="store_true",
+        help="out of a file: run the guest at once, and read memory when it is touched",
+    )
     add_cpus_option(parser)
     add_output_options(parser)
     add_child_options(parser)
@@ -123,8 +129,15 @@ def run(args: argparse.Namespace) -> int:
 def _options(args: argparse.Namespace) -> Options:
     from pymigrate.options import Options
 
+    if args.lazy and not args.listen.startswith("file:"):
+        raise CommandError("--lazy is for file:PATH: elsewhere memory is not at hand", Exit.USAGE)
     try:
-        return Options(cpus=args.cpus, pause_when_lost=args.pause_when_lost, **recover_values(args))
+        return Options(
+            cpus=args.cpus,
+            pause_when_lost=args.pause_when_lost,
+            lazy=args.lazy,
+            **recover_values(args),
+        )
     except ValueError as error:
         raise CommandError(str(error), Exit.USAGE) from error
 
@@ -170,6 +183,7 @@ def _finish(
     machine = here.machine
     if isinstance(machine, Vm):
         report = replace(report, config=machine.config.to_json())
+    report = _await_memory(here, report)
     if machine is None or report.missing_pages:
         if child:
             child.view.emit("report", report=report.to_dict())
@@ -182,6 +196,21 @@ def _finish(
             child.serve(machine)
             return int(report.exit_code)
         return _show(args, report, prove(machine, args.run_for), child)
+
+
+def _await_memory(here: Destination, report: Report) -> Report:
+    """The guest runs; what it will be judged by is still to come."""
+    from pymigrate.errors import EngineError
+
+    restoring = here.restoring
+    if restoring is None:
+        return report
+    try:
+        restoring.wait()
+    except EngineError as error:
+        words = f"the guest runs, and its memory will never be complete: {error}"
+        raise CommandError(words, Exit.OPERATOR) from error
+    return replace(report, missing_pages=0, restore=restoring.report(), faults=restoring.faults())
 
 
 def _show(

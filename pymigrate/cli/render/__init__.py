@@ -13,6 +13,7 @@ from pymigrate.cli.console import plain, stdout
 from pymigrate.cli.render.downtime import downtime_table
 from pymigrate.cli.render.late import late_tables
 from pymigrate.cli.render.lists import guest_list, proof_list
+from pymigrate.cli.render.restore import restore_list
 from pymigrate.cli.render.rounds import page_table, round_table
 from pymigrate.page.facts import Json, closing, ending, reason
 
@@ -32,6 +33,7 @@ def show_report(report: Json, out: Console | None = None, hint: str = "") -> Non
         round_table(report),
         page_table(report),
         downtime_table(report),
+        restore_list(report),
         *late_tables(report),
         proof_list(report),
     ]

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* recorded.h - memory sent into a file, and a machine that runs out of it */
+#ifndef TESTS_C_RECORDED_H
+#define TESTS_C_RECORDED_H
+
+#include <pthread.h>
+
+#include "backing.h"
+
+/**
+ * struct recorded - the source, and the file
+ * @fd:		the file
+ * @n_pages:	of the memory
+ * @tuning:	of the sender; to be changed before recorded_connect()
+ * @flags:	of the sender, likewise; enum pmig_sender_flags
+ */
+struct recorded {
+	struct backed source;
+	struct pmig_memory *memory;
+	uint64_t n_pages;
+	struct pmig_dirty *dirty;
+	struct pmig_view *view;
+	struct pmig_tuning tuning;
+	uint32_t flags;
+	int fd;
+	struct pmig_channel *channel;
+	struct pmig_sender *sender;
+	struct pmig_round round;
+};
+
+void recorded_open(struct recorded *recorded, uint64_t size_bytes);
+
+/* Begin the stream. */
+void recorded_connect(struct recorded *recorded);
+
+/* Fill pages with what tells them apart: noise, text, zeros in turn. */
+void recorded_fill(struct recorded *recorded, uint64_t first_page,
+		   uint64_t n_pages, uint64_t seed);
+
+/* Change a line of every so manieth page. */
+void recorded_change(struct recorded *recorded, uint64_t every, uint64_t seed);
+
+void recorded_round(struct recorded *recorded, enum pmig_epoch_kind kind);
+
+/* The last epoch, with state, and the end. */
+void recorded_seal(struct recorded *recorded);
+
+/* A whole file of a few epochs, with whatever the tuning and flags allow. */
+void recorded_make(struct recorded *recorded, uint64_t size_bytes,
+		   const struct pmig_tuning *tuning, uint32_t flags);
+
+void recorded_close(struct recorded *recorded);
+
+/**
+ * struct restored - a machine that runs out of a file
+ * @config:	of the restore; set by restored_open(), may be changed
+ */
+struct restored {
+	struct backed backed;
+	struct pmig_memory *memory;
+	struct pmig_faults *faults;
+	struct pmig_restore_config config;
+	struct pmig_restore *restore;
+};
+
+/* Memory and faults; skips the test where the kernel lacks some. */
+void restored_open(struct restored *restored, enum backing backing,
+		   uint64_t size_bytes, uint32_t faults_flags, int fd);
+
+/* Make the restore, and start it. */
+void restored_start(struct restored *restored);
+
+/* Until all is there; fails the test when that takes too long. */
+void restored_wait(struct restored *restored);
+
+/* Is a page what the source has? Touches it. */
+bool restored_same(const struct restored *restored,
+		   const struct recorded *recorded, uint64_t page);
+
+/* All pages are. */
+void restored_check(const struct restored *restored,
+		    const struct recorded *recorded);
+
+void restored_close(struct restored *restored);
+
+#endif
