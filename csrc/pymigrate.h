@@ -624,6 +624,23 @@ struct pmig_late {
 int pmig_sender_late(struct pmig_sender *sender, struct pmig_round *round,
 		     struct pmig_late *late, struct pmig_error *err);
 
+/* What of the outstanding pages is sent without being asked for. */
+enum pmig_push {
+	PMIG_PUSH_ALL = 0,
+	PMIG_PUSH_FIRST = 1, /* those named by pmig_sender_first() */
+	PMIG_PUSH_NONE = 2,  /* no neighbours of those asked for, either */
+};
+
+/*
+ * Push these pages before all others, in this order, as far as they are
+ * outstanding; each is block x PMIG_BLOCK_PAGES + page, as
+ * pmig_faults_touched() gives them. NULL, 0: none. push says what is pushed
+ * after them. Before pmig_sender_late(). -EINVAL outside memory.
+ */
+int pmig_sender_first(struct pmig_sender *sender, const uint64_t *pages,
+		      uint64_t n_pages, enum pmig_push push,
+		      struct pmig_error *err);
+
 /* Outstanding pages that were not sent yet. Any thread. */
 uint64_t pmig_sender_owed_pages(const struct pmig_sender *sender);
 
@@ -663,17 +680,35 @@ enum pmig_faults_flags {
 	PMIG_FAULTS_NO_MINOR = 1,
 };
 
+enum {
+	/* of pmig_faults_config.record, before the words */
+	PMIG_FAULTS_RECORD_BYTES = 4096,
+};
+
 struct pmig_faults_config {
 	uint32_t struct_size;
 	uint32_t flags;	     /* enum pmig_faults_flags */
 	uint32_t n_handlers; /* threads, at most 8; 0: by the processors */
 	/*
-	 * Of another process whose memory it is, UFFDIO_API called and memory
-	 * registered by that process; -1: it is memory of this one.
+	 * Of another process whose memory it is, non-blocking, UFFDIO_API
+	 * called and memory registered by that process; it should tell of
+	 * removals (UFFD_FEATURE_EVENT_REMOVE), or what was removed comes
+	 * back. -1: it is memory of this one. When nothing is missing any
+	 * more the memory is unregistered.
 	 */
 	int32_t uffd;
 	/* with uffd: where each region begins in that process; else NULL */
 	const uint64_t *bases;
+	/*
+	 * With uffd, or NULL: what another process needs to go on where this
+	 * one was killed, in a shared mapping of a file that outlives it and
+	 * the object, and is not swapped out. It begins with
+	 * PMIG_FAULTS_RECORD_BYTES of zeros, then a word for each block: pages
+	 * that may be missing. It is kept up to date: a bit is cleared once
+	 * its page was placed or removed, and never set again. Who goes on
+	 * gives the same record, and expects the same pages.
+	 */
+	void *record;
 };
 
 /*
@@ -788,7 +823,8 @@ void pmig_faults_abandon(struct pmig_faults *faults);
 /*
  * Free the receiver before. The guest must not run while anything is missing:
  * pages that are missing are made inaccessible, not zero, unless they were
- * abandoned.
+ * abandoned. Memory of another process is left as it is: who waits for a
+ * missing page there goes on waiting, for another object to be made.
  */
 void pmig_faults_free(struct pmig_faults *faults);
 

@@ -18,7 +18,8 @@ from pymigrate._trouble import Trouble
 from pymigrate._tuner import Tuner
 from pymigrate.errors import (
     CancelledError,
-    EngineError,
+    ChannelError,
+    EngineCancelled,
     MachineError,
     NotConvergedError,
     PeerLostError,
@@ -169,7 +170,7 @@ class Flow(ABC):
 
     def _end_badly(self, error: BaseException) -> Report:
         # Who is woken for trouble sees its connection end, or its call fail.
-        woken = isinstance(error, (EngineError, PeerLostError))
+        woken = isinstance(error, (ChannelError, EngineCancelled, PeerLostError))
         if woken and self.trouble.error is not None:
             error = self.trouble.error
         if self.track.state is SourceState.COMPLETED:

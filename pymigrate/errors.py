@@ -24,6 +24,8 @@
     ├── NotRunningError         tune() before or after the migration
     ├── InDoubtError            commit was sent, its answer never came
     ├── IncompleteError         the guest moved, and some of its pages did not
+    ├── HandshakeError          a VMM's memory is not what can be served
+    ├── TakeoverError           the page faults of a VMM cannot be gone on with
     └── WorkingSetError         a list of first pages that cannot be used
 
 Where a migration reports instead of raising (:meth:`Source.migrate`), the
@@ -41,6 +43,7 @@ __all__ = [
     "ChannelError",
     "EngineCancelled",
     "EngineError",
+    "HandshakeError",
     "InDoubtError",
     "IncompleteError",
     "MachineError",
@@ -56,6 +59,7 @@ __all__ = [
     "StallError",
     "StepTimeoutError",
     "StreamError",
+    "TakeoverError",
     "TooLateError",
     "WorkingSetError",
 ]
@@ -170,6 +174,14 @@ class IncompleteError(MigrateError):
     They are at the source, which is out of reach. Both sides keep what they
     have: see :meth:`Source.recover` and :meth:`Destination.recover`.
     """
+
+
+class HandshakeError(MigrateError):
+    """A VMM's handshake is malformed, or does not fit the memory file."""
+
+
+class TakeoverError(MigrateError):
+    """Where a handler of page faults was killed, another one cannot go on."""
 
 
 class WorkingSetError(MigrateError):

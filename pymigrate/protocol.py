@@ -31,9 +31,12 @@ __all__ = [
     "Done",
     "EpochAck",
     "Error",
+    "First",
+    "Held",
     "Hello",
     "Message",
     "Missing",
+    "Offer",
     "Ping",
     "Pong",
     "Populated",
@@ -110,7 +113,8 @@ TEXT: Mapping[str, Check] = {"check": _is_text}
 ID: Mapping[str, Check] = {"check": _is_hex(32)}
 TOKEN: Mapping[str, Check] = {"check": lambda value: value == "" or _is_hex(32)(value)}
 HASH: Mapping[str, Check] = {"check": _is_hex(16)}
-ROLE = _words("control", "data", "query", "recover")
+ROLE = _words("control", "data", "query", "recover", "fetch")
+PUSH = _words("all", "first", "none")
 EPOCH_KIND = _words("fuzzy", "sealed")
 STATUS = _words("unknown", "preparing", "prepared", "committed", "running", "aborted", "broken")
 
@@ -370,6 +374,39 @@ class Arrived(Message):
     figures: dict[str, Any] = field(metadata=OBJECT)
 
 
+@dataclass(frozen=True)
+class Offer(Message):
+    """The memory file that a page server has."""
+
+    TYPE = 90
+    # Tells what is in it from what is in others.
+    contents: str = field(metadata=TEXT)
+    size_bytes: int = field(metadata=INT)
+
+
+@dataclass(frozen=True)
+class Held(Message):
+    """A bitmap of the described pages that hold something; others are zero."""
+
+    TYPE = 91
+    HAS_BODY = True
+    pages: int = field(metadata=INT)
+
+
+@dataclass(frozen=True)
+class First(Message):
+    """What to send without being asked for: first of all, pages by number.
+
+    Without a list these are the server's own, if it has any.
+    """
+
+    TYPE = 92
+    HAS_BODY = True
+    BODY_OPTIONAL = True
+    pages: int = field(metadata=INT)
+    push: str = field(metadata=PUSH)
+
+
 M = TypeVar("M", bound=Message)
 
 MESSAGES: Mapping[int, type[Message]] = {
@@ -401,6 +438,9 @@ MESSAGES: Mapping[int, type[Message]] = {
         Populated,
         Missing,
         Arrived,
+        Offer,
+        Held,
+        First,
     )
 }
 

@@ -49,6 +49,7 @@ BY_CHECK = {
     id(protocol.STATUS): st.sampled_from(
         ["unknown", "preparing", "prepared", "committed", "running", "aborted", "broken"]
     ),
+    id(protocol.PUSH): st.sampled_from(["all", "first", "none"]),
 }
 
 
@@ -62,7 +63,7 @@ def of_checks(kind: type[Message]) -> dict[str, st.SearchStrategy[Any]]:
         next(iter(getattr(protocol, name).values())): BY_CHECK[id(getattr(protocol, name))]
         for name in (
             "INT", "BOOL", "MS", "TEXT", "TEXTS", "ID", "TOKEN", "HASH", "OBJECT", "ROLE",
-            "EPOCH_KIND", "STATUS",
+            "EPOCH_KIND", "STATUS", "PUSH",
         )
     }  # fmt: skip
     return {f.name: by_function[f.metadata["check"]] for f in declared(kind)}

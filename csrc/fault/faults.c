@@ -32,6 +32,10 @@ static int check_config(const struct pmig_faults_config *config,
 		return pmig_fail(err, -EINVAL,
 				 "a userfaultfd of another process comes with "
 				 "the addresses of the regions there");
+	if (config->uffd < 0 && config->record)
+		return pmig_fail(err, -EINVAL,
+				 "a record is kept of memory of another "
+				 "process only");
 	return 0;
 }
 
@@ -117,6 +121,7 @@ int pmig_faults_new(const struct pmig_memory *memory,
 	faults->stop_fd = -1;
 	faults->started_fd = -1;
 	faults->foreign = config->uffd >= 0;
+	faults->record = config->record;
 	faults->n_handlers = count_handlers(config);
 	rc = allocate(faults, err);
 	if (!rc)
@@ -157,12 +162,18 @@ static int start(struct pmig_faults *faults, struct pmig_error *err)
 					 ? "the machine was given up"
 					 : "faults are handled already");
 	faults->started_ns = pmig_now_ns();
-	if (!faults->foreign)
+	if (faults->foreign) {
+		foreign_begin(faults);
+		faults->registered = true;
+	} else {
 		rc = faults_register(faults, err);
+	}
 	for (uint32_t i = 0; i < faults->n_handlers && !rc; i++)
 		rc = start_handler(faults, i, err);
 	if (rc)
 		return rc;
+	if (faults->foreign)
+		foreign_wake(faults);
 	eventfd_write(faults->started_fd, 1);
 	faults_check_complete(faults);
 	return 0;
@@ -238,9 +249,13 @@ void pmig_faults_free(struct pmig_faults *faults)
 	if (faults->missing && !faults->abandoned)
 		seal_off(faults);
 	/* whoever waits goes on, and finds what is there */
-	faults_unregister(faults);
-	/* memory that never was registered was prepared all the same */
-	faults_restore_huge_pages(faults);
+	if (!faults->foreign) {
+		faults_unregister(faults);
+		/* memory that never was registered was prepared all the same */
+		faults_restore_huge_pages(faults);
+	} else if (faults->complete_ns || faults->abandoned) {
+		foreign_end(faults);
+	}
 	for (uint32_t i = 0; faults->handlers && i < FAULT_MAX_HANDLERS; i++)
 		if (!faults->foreign && faults->handlers[i].fd >= 0)
 			close(faults->handlers[i].fd);

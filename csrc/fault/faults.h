@@ -31,6 +31,10 @@
  * while, and asked for again at the next attach. When the source is gone
  * for good the missing pages stay missing, and nothing makes zeros of them.
  *
+ * Memory of another process is left to that process: it registers it, it keeps
+ * the userfaultfd, and whoever is told of its faults may be killed and another
+ * one take over (foreign.h).
+ *
  * Locks, in this order: events_lock, unit_lock, lock. Placing is done without
  * the last, so that a fault of another page need not wait for it.
  */
@@ -41,6 +45,7 @@
 #include <stdatomic.h>
 
 #include "fault/ask.h"
+#include "fault/foreign.h"
 #include "fault/landing.h"
 #include "fault/stats.h"
 #include "fault/wait_list.h"
@@ -57,12 +62,14 @@ enum {
  * @faults:	its owner
  * @index:	its number
  * @fd:		its userfaultfd
+ * @messages:	room for events, as the kernel wrote them last
  * @thread:	when @started
  */
 struct fault_handler {
 	struct pmig_faults *faults;
 	uint32_t index;
 	int fd;
+	_Alignas(8) uint8_t messages[UFFD_MESSAGES * UFFD_MESSAGE_BYTES];
 	bool started;
 	pthread_t thread;
 };
@@ -75,6 +82,7 @@ struct fault_handler {
  * @handlers:	listen
  * @n_handlers:	how many
  * @foreign:	the userfaultfd is another process's, and so is its memory
+ * @record:	of such memory, for who goes on; borrowed, or NULL
  * @registered:	memory is
  * @life:	guards the start, and the end before it, of handling faults
  * @abandoned:	nobody needs what is missing
@@ -111,6 +119,7 @@ struct pmig_faults {
 	struct fault_handler *handlers;
 	uint32_t n_handlers;
 	bool foreign;
+	struct foreign_record *record;
 	atomic_bool registered;
 	pthread_mutex_t life;
 	bool abandoned;
@@ -157,6 +166,9 @@ int faults_fd(const struct pmig_faults *faults, uint64_t offset_bytes);
 
 /* The body of a handler's thread; handler.c. */
 void *fault_handler_main(void *handler);
+
+/* handler.c: a range was removed; with events_lock held for oneself. */
+void faults_remove(struct pmig_faults *faults, uint64_t start, uint64_t end);
 
 /* Keep the first failure and wake everybody. */
 void faults_fail(struct pmig_faults *faults, const struct pmig_error *err);

@@ -12,7 +12,8 @@
 
 enum {
 	BATCH = 64,	 /* events read together */
-	MAX_KEPT = 1024, /* faults that cannot be served yet: threads */
+	MAX_KEPT = 1024, /* faults that wait for a removal: threads */
+	RETRY_MS = 1,	 /* which takes microseconds */
 	ZERO_PAGES = 16, /* holes filled at once */
 };
 
@@ -64,6 +65,7 @@ static void remove_pages(struct pmig_faults *faults, const struct spot *spot,
 	gone = faults->missing[spot->block] & pages;
 	faults->probes[spot->block] &= ~pages;
 	faults_clear(faults, spot->block, gone);
+	faults_forget(faults, spot->block, pages);
 	while (wait_list_take(&faults->waiting, spot->block,
 			      large ? pages : gone, &fault))
 		;
@@ -85,14 +87,13 @@ static void remove_pages(struct pmig_faults *faults, const struct spot *spot,
 		  (uint64_t)n_pages * PMIG_PAGE_BYTES);
 }
 
-static void remove_range(struct pmig_faults *faults,
-			 const struct uffd_event *event)
+void faults_remove(struct pmig_faults *faults, uint64_t start, uint64_t end)
 {
-	uint64_t at = event->start;
+	uint64_t at = start;
 	struct spot spot;
 
-	while (at < event->end && find_spot(faults, at, &spot)) {
-		uint64_t left = (event->end - at) / PMIG_PAGE_BYTES;
+	while (at < end && find_spot(faults, at, &spot)) {
+		uint64_t left = (end - at) / PMIG_PAGE_BYTES;
 		uint32_t n = PMIG_BLOCK_PAGES - spot.page;
 
 		if (left < n)
@@ -118,6 +119,7 @@ static struct uffd_range range_at(const struct spot *spot, uint64_t bytes)
 	};
 }
 
+/* A hole, or what the file has. */
 static int place_large(const struct pmig_faults *faults,
 		       const struct spot *spot)
 {
@@ -128,7 +130,7 @@ static int place_large(const struct pmig_faults *faults,
 	uint64_t done;
 	int rc;
 
-	range.from = landing->alias + offset;
+	range.from = landing->zeros;
 	/* the file has no zeros until somebody touches it */
 	if (landing->mapped)
 		*(volatile uint8_t *)(landing->alias + offset);
@@ -217,6 +219,17 @@ static bool ask_source(struct pmig_faults *faults, const struct spot *spot,
 	return missing;
 }
 
+static void wake_fault(const struct pmig_faults *faults,
+		       const struct uffd_event *event)
+{
+	struct spot spot;
+
+	if (find_spot(faults, event->start, &spot))
+		uffd_wake(faults_fd(faults, spot.offset_bytes),
+			  event->start / PMIG_PAGE_BYTES * PMIG_PAGE_BYTES,
+			  PMIG_PAGE_BYTES);
+}
+
 static int serve_fault(struct pmig_faults *faults,
 		       const struct uffd_event *event, uint64_t since_ns)
 {
@@ -230,12 +243,11 @@ static int serve_fault(struct pmig_faults *faults,
 	pthread_rwlock_rdlock(&faults->events_lock);
 	rc = place_here(faults, &spot, event);
 	pthread_rwlock_unlock(&faults->events_lock);
-	/* it may be there already, and its wake-up have come too early */
-	uffd_wake(faults_fd(faults, spot.offset_bytes),
-		  event->start / PMIG_PAGE_BYTES * PMIG_PAGE_BYTES,
-		  PMIG_PAGE_BYTES);
+	/* who is woken in vain faults again, and we are told again */
 	if (rc)
 		return rc;
+	/* it may be there already, and its wake-up have come too early */
+	wake_fault(faults, event);
 	pthread_mutex_lock(&faults->lock);
 	fault_stats_local(&faults->stats, event->thread,
 			  pmig_now_ns() - since_ns);
@@ -248,6 +260,8 @@ static int read_batch(struct fault_handler *handler, struct uffd_event *faults,
 		      int capacity)
 {
 	struct pmig_faults *owner = handler->faults;
+	void *room =
+		owner->record ? owner->record->messages : handler->messages;
 	int n_faults = 0, n;
 
 	pthread_rwlock_wrlock(&owner->events_lock);
@@ -255,12 +269,13 @@ static int read_batch(struct fault_handler *handler, struct uffd_event *faults,
 		struct uffd_event *events = faults + n_faults;
 		int kept = 0;
 
-		n = uffd_read(handler->fd, events, capacity - n_faults);
+		n = uffd_read(handler->fd, room, events, capacity - n_faults);
 		for (int i = 0; i < n; i++) {
 			if (events[i].is_fault)
 				events[kept++] = events[i];
 			else
-				remove_range(owner, &events[i]);
+				faults_remove(owner, events[i].start,
+					      events[i].end);
 		}
 		n_faults += kept;
 	} while (n > 0 && n_faults < capacity);
@@ -272,9 +287,22 @@ static int read_batch(struct fault_handler *handler, struct uffd_event *faults,
 	return n < 0 ? n : n_faults;
 }
 
+/* Until something comes, or a removal has got on; false: it is over. */
+static bool wait_a_little(const struct fault_handler *handler)
+{
+	struct pollfd fds[2] = {
+		{.fd = handler->fd, .events = POLLIN},
+		{.fd = handler->faults->stop_fd, .events = POLLIN},
+	};
+
+	return poll(fds, 2, RETRY_MS) < 0 || !fds[1].revents;
+}
+
 /*
  * The kernel tells of a fault once: one that could not be served because of
- * an unread removal is kept, and served after that was read.
+ * a removal is kept, and served after that was read and is under way. Where
+ * there is no room to keep it, who waits is made to fault again. There must
+ * be room to read the removal.
  */
 static int serve_batch(struct fault_handler *handler)
 {
@@ -295,10 +323,12 @@ static int serve_batch(struct fault_handler *handler)
 
 			if (rc == -EAGAIN && kept < MAX_KEPT)
 				events[kept++] = events[i];
+			else if (rc == -EAGAIN)
+				wake_fault(handler->faults, &events[i]);
 			else if (rc)
 				return rc;
 		}
-	} while (kept);
+	} while (kept && wait_a_little(handler));
 	return 0;
 }
 
@@ -307,8 +337,13 @@ static void report_failure(struct fault_handler *handler, int code)
 	struct pmig_error err;
 
 	errno = -code;
-	pmig_fail_errno(&err, "the handler of page faults gave up, so that "
-			      "the guest waits for ever");
+	if (code == -ESRCH)
+		pmig_fail(&err, code,
+			  "the process whose page faults are handled has "
+			  "ended");
+	else
+		pmig_fail_errno(&err, "the handler of page faults gave up, so "
+				      "that the guest waits for ever");
 	faults_fail(handler->faults, &err);
 }
 

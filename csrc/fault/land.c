@@ -10,8 +10,11 @@
 #include "fault/probe.h"
 
 enum {
-	/* a handler reads at once; this is for one that has died */
-	READ_TIMEOUT_MS = 100,
+	/*
+	 * A handler reads at once. Who removes memory goes on some time after
+	 * that, and nothing tells when.
+	 */
+	READ_TIMEOUT_MS = 1,
 };
 
 uint64_t faults_fetch_kept(struct pmig_faults *faults,
@@ -149,12 +152,15 @@ static void finish(struct pmig_faults *faults, const struct landed *landed,
 	if (faults_unit_missing(faults, unit) && unit->n > 1)
 		return;
 	if (unit->n == 1) {
+		faults_forget(faults, landed->number, live);
 		count_faults(faults, landed->number, live, landed, placed_ns);
 		return;
 	}
-	for (uint64_t i = 0; i < unit->n; i++)
+	for (uint64_t i = 0; i < unit->n; i++) {
+		faults_forget(faults, unit->first + i, ~UINT64_C(0));
 		count_faults(faults, unit->first + i, ~UINT64_C(0), landed,
 			     placed_ns);
+	}
 }
 
 /* ---- landing ----------------------------------------------------------- */
@@ -172,6 +178,23 @@ static bool completes(const struct pmig_faults *faults, uint64_t number,
 			return false;
 	}
 	return true;
+}
+
+/* What was put together, or kept, in the attic has been placed. */
+static void settle(struct pmig_faults *faults, const struct landed *landed,
+		   const struct fault_unit *unit, uint64_t kept)
+{
+	const struct landing *landing = faults_landing(faults, landed->block);
+	uint64_t offset =
+		(unit->first - landing->map->first_block) * PMIG_BLOCK_BYTES;
+	uint64_t bytes = (uint64_t)__builtin_popcountll(landed->block->valid) *
+			 PMIG_PAGE_BYTES;
+
+	if (unit->n > 1)
+		landing_settle(landing, offset,
+			       landing->map->region.page_size_bytes);
+	else if (kept)
+		landing_settle(landing, offset, bytes);
 }
 
 /* One attempt, with events_lock held shared. */
@@ -206,11 +229,11 @@ static int place_live(struct pmig_faults *faults, const struct landed *landed,
 	late = probe_keep(faults, landed->number, probes);
 	finish(faults, landed, live, unit);
 	faults_ask_waiting(faults);
-	whole = kept && !faults->missing[landed->number] &&
+	whole = !faults_unit_missing(faults, unit) &&
 		!faults->probes[landed->number];
 	pthread_mutex_unlock(&faults->lock);
-	if (whole && unit->n == 1)
-		landing_settle(landing, landed->block);
+	if (whole)
+		settle(faults, landed, unit, kept);
 	wake_pages(faults, landed->block, late);
 	return 0;
 }

@@ -24,19 +24,30 @@ static int map_file(struct landing *landing, const struct pmig_region *region,
 	return 0;
 }
 
+static void *map_anonymous(uint64_t size_bytes, int prot)
+{
+	void *at = mmap(NULL, size_bytes, prot,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
 static int map_attic(struct landing *landing, const struct pmig_region *region,
 		     struct pmig_error *err)
 {
-	void *alias = mmap(NULL, region->size_bytes, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	bool large = region->page_size_bytes > PMIG_PAGE_BYTES;
 
-	if (alias == MAP_FAILED)
-		return pmig_fail_errno(err,
-				       "region %s: no address space to put "
-				       "late pages together",
-				       region->name);
-	landing->alias = alias;
-	return 0;
+	landing->alias =
+		map_anonymous(region->size_bytes, PROT_READ | PROT_WRITE);
+	if (large)
+		landing->zeros =
+			map_anonymous(region->page_size_bytes, PROT_READ);
+	if (landing->alias && (landing->zeros || !large))
+		return 0;
+	return pmig_fail_errno(err,
+			       "region %s: no address space to put late pages "
+			       "together",
+			       region->name);
 }
 
 int landing_open(struct landing *landing, const struct pmig_region_map *map,
@@ -58,9 +69,14 @@ int landing_open(struct landing *landing, const struct pmig_region_map *map,
 
 void landing_close(struct landing *landing)
 {
+	const struct pmig_region *region = &landing->map->region;
+
 	if (landing->alias)
-		munmap(landing->alias, landing->map->region.size_bytes);
+		munmap(landing->alias, region->size_bytes);
+	if (landing->zeros)
+		munmap((void *)landing->zeros, region->page_size_bytes);
 	landing->alias = NULL;
+	landing->zeros = NULL;
 }
 
 static uint8_t *alias_of(const struct landing *landing,
@@ -157,15 +173,13 @@ void landing_store(const struct landing *landing,
 		       0, PMIG_PAGE_BYTES);
 }
 
-void landing_settle(const struct landing *landing,
-		    const struct pmig_block *block)
+void landing_settle(const struct landing *landing, uint64_t offset_bytes,
+		    uint64_t size_bytes)
 {
-	uint64_t bytes =
-		(uint64_t)__builtin_popcountll(block->valid) * PMIG_PAGE_BYTES;
-
 	/* failing costs memory until the end, and nothing else */
 	if (!landing->mapped)
-		madvise(alias_of(landing, block), bytes, MADV_DONTNEED);
+		madvise(landing->alias + offset_bytes, size_bytes,
+			MADV_DONTNEED);
 }
 
 void landing_remove(const struct landing *landing, uint64_t offset_bytes,

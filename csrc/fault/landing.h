@@ -20,7 +20,8 @@
  * full as such pages are many, and fetched from there for a delta.
  *
  * A page of the backing larger than 4 KiB can be placed as a whole only. It
- * is put together in the file's pages, or in the attic.
+ * is put together in the file's pages, or in the attic. The attic never has
+ * what such a page holds once it was placed: a hole is filled from zeros.
  */
 #ifndef PMIG_FAULT_LANDING_H
 #define PMIG_FAULT_LANDING_H
@@ -34,6 +35,7 @@
  * @mapped:	by UFFDIO_CONTINUE; else by UFFDIO_COPY
  * @own:	the guest's mapping is in this process
  * @alias:	second mapping of the file, or the attic; owned
+ * @zeros:	a page of the backing, where it is large and copied; owned
  */
 struct landing {
 	const struct pmig_region_map *map;
@@ -41,6 +43,7 @@ struct landing {
 	bool mapped;
 	bool own;
 	uint8_t *alias;
+	const uint8_t *zeros;
 };
 
 /**
@@ -83,9 +86,9 @@ void landing_store(const struct landing *landing,
 		   const struct pmig_block *block, uint64_t pages,
 		   uint64_t zero, const uint8_t *buffer);
 
-/* Nothing more of the block is outstanding: its part of the attic is free. */
-void landing_settle(const struct landing *landing,
-		    const struct pmig_block *block);
+/* Nothing of the range is outstanding: its part of the attic is free. */
+void landing_settle(const struct landing *landing, uint64_t offset_bytes,
+		    uint64_t size_bytes);
 
 /* Pages were removed: what is to be placed of them are zeros from now on. */
 void landing_remove(const struct landing *landing, uint64_t offset_bytes,

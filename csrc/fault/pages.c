@@ -25,6 +25,12 @@ void faults_clear(struct pmig_faults *faults, uint64_t block, uint64_t pages)
 	faults->n_missing -= (uint64_t)__builtin_popcountll(pages);
 }
 
+void faults_forget(struct pmig_faults *faults, uint64_t block, uint64_t pages)
+{
+	if (faults->record)
+		foreign_forget(faults->record, block, pages);
+}
+
 /* What was asked for first was touched first. */
 static void note_touched(struct pmig_faults *faults, uint64_t block,
 			 uint64_t pages)
@@ -206,13 +212,16 @@ static int make_outstanding(struct pmig_faults *faults, uint64_t number,
 	struct pmig_block block;
 	int rc = 0;
 
-	if (!fresh)
-		return 0;
 	if (!pmig_memory_locate(faults->memory, number, &block) ||
 	    pages & ~block.valid)
 		return pmig_fail(err, -EBADMSG,
 				 "an outstanding page past the end of its "
 				 "region");
+	/* others were placed, or removed, before we went on */
+	if (faults->record)
+		fresh &= foreign_recorded(faults->record, number);
+	if (!fresh)
+		return 0;
 	if (!untouched)
 		rc = withdraw(faults, &block, number, fresh, written, err);
 	if (rc)

@@ -41,6 +41,9 @@ bool faults_unit_missing(const struct pmig_faults *faults,
 /* Under the lock: pages are missing no longer. */
 void faults_clear(struct pmig_faults *faults, uint64_t block, uint64_t pages);
 
+/* Under the lock: who goes on after us need not place these any more. */
+void faults_forget(struct pmig_faults *faults, uint64_t block, uint64_t pages);
+
 /* Under the lock: ask for these of a block, as far as they are missing. */
 void faults_ask(struct pmig_faults *faults, uint64_t block, uint64_t pages);
 

@@ -19,7 +19,9 @@ uint64_t probe_choose(const struct pmig_faults *faults,
 	uint64_t pages = live & ~landed->zero & ~faults->asked[landed->number];
 	uint64_t chosen = 0;
 
-	if (!landed->answer || fault_is_large(landed->block->map))
+	/* whoever takes over another process's memory finds none here */
+	if (!landed->answer || faults->foreign ||
+	    fault_is_large(landed->block->map))
 		return 0;
 	for (; pages; pages &= pages - 1) {
 		unsigned int page = (unsigned int)__builtin_ctzll(pages);

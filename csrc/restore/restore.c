@@ -96,7 +96,10 @@ static int name_pages(struct pmig_restore *restore, bool fresh,
 		rc = pmig_memory_discard(restore->memory, 0, n_blocks, err);
 	if (!rc)
 		rc = faults_outstanding_untouched(restore->faults, stored, err);
-	memcpy(restore->todo, stored, n_blocks * sizeof(*stored));
+	/* of another process's memory some may be there already */
+	for (uint64_t i = 0; i < n_blocks; i++)
+		restore->todo[i] =
+			faults_missing(restore->faults, i, stored[i]);
 	restore->stored_pages = pmig_bitmap_count(stored, n_blocks);
 	return rc;
 }

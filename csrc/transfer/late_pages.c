@@ -26,6 +26,7 @@ void late_pages_fini(struct late_pages *late)
 	if (!late->memory)
 		return;
 	pthread_mutex_destroy(&late->lock);
+	free(late->first);
 	free(late->recent);
 	free(late->todo);
 }
@@ -110,6 +111,76 @@ static void drop_focus(struct late_pages *late, unsigned int i)
 		(late->n_foci - i) * sizeof(late->foci[0]));
 }
 
+/* ---- what is needed first ---------------------------------------------- */
+
+int late_pages_first(struct late_pages *late, const uint64_t *pages,
+		     uint64_t n_pages, enum pmig_push push)
+{
+	uint64_t *first = malloc((n_pages + 1) * sizeof(*first));
+
+	if (!first)
+		return -ENOMEM;
+	if (n_pages)
+		memcpy(first, pages, n_pages * sizeof(*first));
+	pthread_mutex_lock(&late->lock);
+	free(late->first);
+	late->first = first;
+	late->n_first = n_pages;
+	late->first_at = 0;
+	late->push = push;
+	pthread_mutex_unlock(&late->lock);
+	return 0;
+}
+
+static uint64_t block_of(uint64_t page)
+{
+	return page / PMIG_BLOCK_PAGES;
+}
+
+static bool is_todo(const struct late_pages *late, uint64_t page)
+{
+	return pmig_bits_load(&late->todo[block_of(page)]) >>
+		       page % PMIG_BLOCK_PAGES &
+	       1;
+}
+
+/* Under the lock: go past those that were sent. */
+static bool reach_first(struct late_pages *late)
+{
+	if (late->push == PMIG_PUSH_NONE)
+		return false;
+	while (late->first_at < late->n_first &&
+	       !is_todo(late, late->first[late->first_at]))
+		late->first_at++;
+	return late->first_at < late->n_first;
+}
+
+/* The next one, and those needed soon after that lie beside it. */
+static bool next_first(struct late_pages *late, uint64_t *block,
+		       uint64_t *pages)
+{
+	if (!reach_first(late))
+		return false;
+	*block = block_of(late->first[late->first_at]);
+	*pages = 0;
+	for (uint64_t i = late->first_at;
+	     i < late->n_first && i < late->first_at + LATE_GATHER; i++)
+		if (block_of(late->first[i]) == *block)
+			*pages |= UINT64_C(1)
+				  << late->first[i] % PMIG_BLOCK_PAGES;
+	return true;
+}
+
+bool late_pages_due(struct late_pages *late)
+{
+	bool due;
+
+	pthread_mutex_lock(&late->lock);
+	due = late->push == PMIG_PUSH_ALL ? late->left > 0 : reach_first(late);
+	pthread_mutex_unlock(&late->lock);
+	return due;
+}
+
 /* ---- what to push next ------------------------------------------------- */
 
 static bool is_due(const struct late_pages *late, uint64_t block)
@@ -177,6 +248,10 @@ static bool next_of_rest(struct late_pages *late, uint64_t *block)
 /* Under the lock: the block, and which of its pages. */
 static bool pick(struct late_pages *late, uint64_t *block, uint64_t *pages)
 {
+	if (next_first(late, block, pages))
+		return true;
+	if (late->push != PMIG_PUSH_ALL)
+		return false;
 	*pages = ~UINT64_C(0);
 	if (next_recent(late, block)) {
 		*pages = late->recent[*block];

@@ -10,12 +10,14 @@
  *
  * What is pushed first is what the guest will miss soonest:
  *
+ *	first	what it is known to use first, in that order
  *	recent	what it wrote last before it left
  *	focus	outward from where it faulted: upward more than downward,
  *		since most programs go that way
  *	rest	everything else in order
  *
- * A few places of faults are remembered; the newest comes first.
+ * A few places of faults are remembered; the newest comes first. What is
+ * pushed may also end with the first ones, or be nothing.
  */
 #ifndef PMIG_TRANSFER_LATE_PAGES_H
 #define PMIG_TRANSFER_LATE_PAGES_H
@@ -29,6 +31,8 @@ enum {
 	LATE_FOCI = 8,
 	/* 16 MiB in each direction; further away it is anybody's guess */
 	LATE_REACH_BLOCKS = 64,
+	/* so many of the first are searched for pages of the same block */
+	LATE_GATHER = 256,
 };
 
 /**
@@ -54,6 +58,10 @@ struct late_focus {
  * @recent:	per block, those that come first; owned
  * @left:	pages in @todo
  * @lock:	guards the members below
+ * @first:	pages by number, in the order they are needed in; owned
+ * @n_first:	how many
+ * @first_at:	those before it were sent
+ * @push:	what is pushed
  * @recent_at:	where @recent was searched to
  * @rest_at:	where the rest was
  * @foci:	newest first
@@ -65,6 +73,10 @@ struct late_pages {
 	uint64_t *recent;
 	atomic_uint_least64_t left;
 	pthread_mutex_t lock;
+	uint64_t *first;
+	uint64_t n_first;
+	uint64_t first_at;
+	enum pmig_push push;
 	uint64_t recent_at;
 	uint64_t rest_at;
 	struct late_focus foci[LATE_FOCI];
@@ -82,10 +94,17 @@ void late_pages_owe(struct late_pages *late, uint64_t block, uint64_t pages,
 uint64_t late_pages_take(struct late_pages *late, uint64_t block,
 			 uint64_t pages);
 
+/* Push these before others, and what push says. -ENOMEM. */
+int late_pages_first(struct late_pages *late, const uint64_t *pages,
+		     uint64_t n_pages, enum pmig_push push);
+
+/* Is there anything to push? */
+bool late_pages_due(struct late_pages *late);
+
 /* The guest faulted there. */
 void late_pages_focus(struct late_pages *late, uint64_t block);
 
-/* Take up to limit pages of the next block to push; 0 when none is left. */
+/* Take up to limit pages of a block to push next; 0 when none is due. */
 uint64_t late_pages_next(struct late_pages *late, unsigned int limit,
 			 uint64_t *block);
 

@@ -122,7 +122,8 @@ static bool wait_for_more(struct send_worker *worker)
 
 	pthread_mutex_lock(&late->lock);
 	while (!late->arrived && !sender_has_failed(worker->sender) &&
-	       (worker->index >= late->n_pushing || !late->pages.left))
+	       (worker->index >= late->n_pushing ||
+		!late_pages_due(&late->pages)))
 		pthread_cond_wait(&late->changed, &late->lock);
 	over = late->arrived || sender_has_failed(worker->sender);
 	pthread_mutex_unlock(&late->lock);

@@ -84,6 +84,26 @@ int pmig_sender_owe(struct pmig_sender *sender, uint64_t first_block,
 	return rc;
 }
 
+int pmig_sender_first(struct pmig_sender *sender, const uint64_t *pages,
+		      uint64_t n_pages, enum pmig_push push,
+		      struct pmig_error *err)
+{
+	int rc = check_enabled(sender, err);
+
+	for (uint64_t i = 0; i < n_pages && !rc; i++)
+		rc = pmig_memory_check_range(
+			sender->memory, pages[i] / PMIG_BLOCK_PAGES, 1, err);
+	if (rc)
+		return rc;
+	if (push > PMIG_PUSH_NONE)
+		return pmig_fail(err, -EINVAL,
+				 "what is to be pushed is none of enum "
+				 "pmig_push");
+	if (late_pages_first(&sender->late.pages, pages, n_pages, push))
+		return pmig_fail(err, -ENOMEM, "no memory for page numbers");
+	return 0;
+}
+
 int pmig_sender_late(struct pmig_sender *sender, struct pmig_round *round,
 		     struct pmig_late *late, struct pmig_error *err)
 {

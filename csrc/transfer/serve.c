@@ -116,7 +116,8 @@ static int answer(struct send_worker *worker, uint64_t block,
 		rc = say_served(worker, read_ns, err);
 	if (!rc && pages)
 		rc = send_pages(worker, block, pages, err);
-	if (rc || request->flags & WIRE_REQUEST_INDEPENDENT)
+	if (rc || request->flags & WIRE_REQUEST_INDEPENDENT ||
+	    late->pages.push == PMIG_PUSH_NONE)
 		return rc;
 	rc = send_neighbours(worker, page,
 			     prefetch_window(&late->prefetch, page), err);

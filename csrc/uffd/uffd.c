@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "uffd/uffd.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -9,6 +10,9 @@
 #include <unistd.h>
 
 #include "base/error.h"
+
+static_assert(sizeof(struct uffd_msg) == UFFD_MESSAGE_BYTES,
+	      "the size of a message");
 
 /*
  * Linux 6.1 has both ways. The device asks for permission to open it only;
@@ -79,6 +83,14 @@ void uffd_wake(int fd, uint64_t start, uint64_t size_bytes)
 	ioctl(fd, UFFDIO_WAKE, &range);
 }
 
+bool uffd_is_changing(int fd)
+{
+	/* of no page: an error in any case, and this one comes first */
+	struct uffdio_zeropage zero = {0};
+
+	return ioctl(fd, UFFDIO_ZEROPAGE, &zero) && errno == EAGAIN;
+}
+
 /* One call; *bytes is what it placed, also where it failed after that. */
 static int place_some(int fd, enum uffd_placement placement, uint64_t to,
 		      const void *from, uint64_t size_bytes, int64_t *bytes)
@@ -111,22 +123,36 @@ static int place_some(int fd, enum uffd_placement placement, uint64_t to,
 	return rc;
 }
 
+/* Half of it, in whole pages. */
+static uint64_t half(uint64_t size_bytes, uint64_t page_bytes)
+{
+	return (size_bytes / page_bytes + 1) / 2 * page_bytes;
+}
+
 int uffd_place(int fd, enum uffd_placement placement,
 	       const struct uffd_range *range, uint64_t *done_bytes)
 {
-	uint64_t done = 0;
+	uint64_t done = 0, limit = range->size_bytes;
 	int rc = 0;
 
 	while (done < range->size_bytes) {
 		const uint8_t *from = range->from;
+		uint64_t size = range->size_bytes - done;
 		int64_t bytes = 0;
 
+		if (size > limit)
+			size = limit;
 		rc = place_some(fd, placement, range->start + done,
-				from ? from + done : NULL,
-				range->size_bytes - done, &bytes);
+				from ? from + done : NULL, size, &bytes);
 		done += (uint64_t)bytes;
-		if (rc == 0 || bytes)
+		if (rc == 0 || bytes) {
+			limit = limit < range->size_bytes ? 2 * limit : limit;
 			continue;
+		}
+		if (rc == -ENOENT && size > range->page_bytes) {
+			limit = half(size, range->page_bytes);
+			continue;
+		}
 		if (rc != -EEXIST && rc != -ENOENT)
 			break;
 		uffd_wake(fd, range->start + done, range->page_bytes);
@@ -160,20 +186,31 @@ static bool translate(const struct uffd_msg *message, struct uffd_event *event)
 	}
 }
 
-int uffd_read(int fd, struct uffd_event *events, int capacity)
+static int decode(const struct uffd_msg *messages, size_t count,
+		  struct uffd_event *events)
 {
-	struct uffd_msg messages[16];
-	int limit = (int)(sizeof(messages) / sizeof(*messages));
-	ssize_t got;
 	int n = 0;
 
-	if (capacity < limit)
-		limit = capacity;
-	got = read(fd, messages, (size_t)limit * sizeof(*messages));
-	if (got < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-	for (size_t i = 0; i < (size_t)got / sizeof(*messages); i++)
+	for (size_t i = 0; i < count; i++)
 		if (translate(&messages[i], &events[n]))
 			n++;
 	return n;
+}
+
+int uffd_decode(const void *room, struct uffd_event *events)
+{
+	return decode(room, UFFD_MESSAGES, events);
+}
+
+int uffd_read(int fd, void *room, struct uffd_event *events, int capacity)
+{
+	size_t limit = UFFD_MESSAGES;
+	ssize_t got;
+
+	if (capacity < UFFD_MESSAGES)
+		limit = (size_t)capacity;
+	got = read(fd, room, limit * sizeof(struct uffd_msg));
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	return decode(room, (size_t)got / sizeof(struct uffd_msg), events);
 }

@@ -7,6 +7,8 @@
  * - Placing may stop short, and goes on. A page that is there already is no
  *   failure, but whoever waits for it may have missed the wake-up, so it is
  *   woken. A page whose mapping is gone needs none.
+ * - A run that crosses the end of a mapping is refused as if it were gone;
+ *   it is placed in pieces, and only a single page counts as gone.
  * - While an event of a changed mapping is unread, every placement answers
  *   EAGAIN: the caller has to let the events be read, and try again.
  *
@@ -72,6 +74,12 @@ int uffd_place(int fd, enum uffd_placement placement,
 /* Wake whoever waits for a page of the range. */
 void uffd_wake(int fd, uint64_t start, uint64_t size_bytes);
 
+/*
+ * Is a mapping being changed? Then there is an event to read, or who changes
+ * it has not gone on yet.
+ */
+bool uffd_is_changing(int fd);
+
 /**
  * struct uffd_event - what happened to registered memory
  * @is_fault:	a thread waits for the page at @start; else the range was
@@ -89,10 +97,21 @@ struct uffd_event {
 	uint32_t thread;
 };
 
+enum {
+	/* what is read at once, in the kernel's form */
+	UFFD_MESSAGES = 16,
+	UFFD_MESSAGE_BYTES = 32,
+};
+
 /*
  * Read events that have come, without waiting: how many, or -errno. Those
- * of no interest are left out, so none may mean that some were read.
+ * of no interest are left out, so none may mean that some were read. room, of
+ * UFFD_MESSAGES * UFFD_MESSAGE_BYTES, aligned to 8, receives what the kernel
+ * said; capacity counts up to UFFD_MESSAGES.
  */
-int uffd_read(int fd, struct uffd_event *events, int capacity);
+int uffd_read(int fd, void *room, struct uffd_event *events, int capacity);
+
+/* What such a room holds; zeros are nothing. How many, up to UFFD_MESSAGES. */
+int uffd_decode(const void *room, struct uffd_event *events);
 
 #endif

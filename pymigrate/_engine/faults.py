@@ -57,6 +57,8 @@ class Faults(Handle):
         kernel can; False is for tests.
     :param uffd: a userfaultfd of another process whose memory it is, with
         the addresses of the regions there.
+    :param record: with uffd, where that is kept which another one needs to go
+        on (``pmig_faults_config.record``); it outlives this object.
     :raises EngineError: the kernel lacks something, which it names.
     """
 
@@ -67,8 +69,9 @@ class Faults(Handle):
         map_files: bool = True,
         uffd: int = -1,
         bases: Sequence[int] = (),
+        record: Any = None,
     ) -> None:
-        self._kept: Any = memory
+        self._kept: Any = (memory, record)
         self._memory = memory
         addresses = ffi.new("uint64_t[]", list(bases)) if bases else ffi.NULL
         config = ffi.new("struct pmig_faults_config *")
@@ -77,6 +80,7 @@ class Faults(Handle):
         config.flags = 0 if map_files else lib.PMIG_FAULTS_NO_MINOR
         config.uffd = uffd
         config.bases = addresses
+        config.record = record if record is not None else ffi.NULL
         out, err = ffi.new("struct pmig_faults **"), new_error()
         check(lib.pmig_faults_new(memory.pointer, config, out, err), err)
         super().__init__(out[0], lib.pmig_faults_free)

@@ -20,6 +20,7 @@ __all__ = [
     "FrameType",
     "LateStats",
     "Progress",
+    "Push",
     "RoundStats",
     "Sender",
     "SenderOptions",
@@ -37,6 +38,14 @@ class FrameType(IntEnum):
 
     CONFIG = lib.PMIG_FRAME_CONFIG
     STATE = lib.PMIG_FRAME_STATE
+
+
+class Push(IntEnum):
+    """What of the outstanding pages is sent without being asked for."""
+
+    ALL = lib.PMIG_PUSH_ALL
+    FIRST = lib.PMIG_PUSH_FIRST
+    NONE = lib.PMIG_PUSH_NONE
 
 
 @dataclass(frozen=True)
@@ -191,6 +200,16 @@ class Sender(Handle):
         """
         words, err = ffi.from_buffer("uint64_t[]", bitmap), new_error()
         check(lib.pmig_sender_owe(self.pointer, 0, len(words), words, err), err)
+
+    def first(self, pages: Sequence[int], push: Push = Push.ALL) -> None:
+        """Pages to be sent before others, in this order; before late().
+
+        :param pages: by number, as :meth:`Faults.touched` gives them.
+        :param push: what is sent after them without being asked for.
+        :raises EngineError: one lies outside memory.
+        """
+        array, err = ffi.new("uint64_t[]", list(pages)), new_error()
+        check(lib.pmig_sender_first(self.pointer, array, len(pages), int(push), err), err)
 
     def late(self) -> tuple[RoundStats, LateStats]:
         """Send outstanding pages until none is missing; blocks.

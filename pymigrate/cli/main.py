@@ -12,7 +12,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from pymigrate import __version__
-from pymigrate.cli import check, demo, inspect, recover, recv, send, simulate
+from pymigrate.cli import (
+    check,
+    demo,
+    inspect,
+    page_server,
+    recover,
+    recv,
+    send,
+    simulate,
+    uffd_handler,
+)
 from pymigrate.cli.console import say_error
 from pymigrate.cli.exits import CommandError, Exit
 from pymigrate.errors import MigrateError
@@ -42,7 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pymigrate {__version__}")
     commands: Any = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    for module in (demo, send, recv, recover, inspect, simulate, check):
+    modules = (demo, send, recv, recover, inspect, simulate, check, uffd_handler, page_server)
+    for module in modules:
         module.add_parser(commands)
     return parser
 

@@ -13,6 +13,9 @@ enum {
 	SIZE_BYTES = 24 * MIB,
 	N_PAGES = SIZE_BYTES / PMIG_PAGE_BYTES,
 	READERS = 3,
+	HOLES = 16,
+	HOLE_USERS = 12,
+	HOLE_STEPS = 3000,
 };
 
 /* A thread of the guest, which looks at every page in an order of its own. */
@@ -357,6 +360,65 @@ static void test_removals_while_pages_flow(void)
 	late_close(&pair);
 }
 
+/* Gives holes back, or faults on them, over and over. */
+struct hole_user {
+	const struct late_pair *pair;
+	pthread_t thread;
+	bool removes;
+	uint64_t seed;
+	uint64_t wrong;
+};
+
+static void *use_holes(void *arg)
+{
+	struct hole_user *user = arg;
+	uint8_t *holes = user->pair->destination.bytes + SIZE_BYTES / 2;
+
+	for (uint64_t i = 0; i < HOLE_STEPS; i++) {
+		uint8_t *page = holes + (i * 7 + user->seed) % HOLES *
+						PMIG_PAGE_BYTES;
+
+		if (user->removes)
+			madvise(page, PMIG_PAGE_BYTES, MADV_DONTNEED);
+		else
+			user->wrong += *(volatile uint8_t *)page != 0;
+	}
+	return NULL;
+}
+
+/* While a removal is under way nothing can be placed, and faults pile up. */
+static void test_removals_beside_faults_on_holes(void)
+{
+	struct hole_user users[HOLE_USERS];
+	struct late_pair pair;
+
+	late_open(&pair, BACKING_ANONYMOUS, SIZE_BYTES, 0);
+	late_fill(&pair, 0, N_PAGES / 8, 3);
+	late_connect(&pair);
+	late_round(&pair, PMIG_EPOCH_FUZZY, true);
+	late_round(&pair, PMIG_EPOCH_SEALED, true);
+	CHECK_OK(pmig_faults_start(pair.faults, &pair.late_err),
+		 pair.late_err);
+	for (uint64_t i = 0; i < HOLE_USERS; i++) {
+		users[i] = (struct hole_user){
+			.pair = &pair,
+			.removes = i % 4 != 0,
+			.seed = i,
+		};
+		CHECK_EQ(pthread_create(&users[i].thread, NULL, use_holes,
+					&users[i]),
+			 0);
+	}
+	for (int i = 0; i < HOLE_USERS; i++) {
+		pthread_join(users[i].thread, NULL);
+		CHECK_EQ(users[i].wrong, 0);
+	}
+	late_send(&pair);
+	late_wait(&pair);
+	check_all(&pair);
+	late_close(&pair);
+}
+
 /* Channels break again and again, and nothing is lost or sent twice. */
 static void check_cuts(enum backing backing)
 {
@@ -461,6 +523,7 @@ int main(void)
 		UNIT(test_removed_anonymous),
 		UNIT(test_removed_memfd),
 		UNIT(test_removals_while_pages_flow),
+		UNIT(test_removals_beside_faults_on_holes),
 		UNIT(test_cuts_memfd),
 		UNIT(test_cuts_anonymous),
 		UNIT(test_missing_pages_are_never_zeros),
