@@ -161,7 +161,10 @@ static int start(struct pmig_faults *faults, struct pmig_error *err)
 				 faults->abandoned
 					 ? "the machine was given up"
 					 : "faults are handled already");
+	/* nothing becomes outstanding from here on */
+	pthread_mutex_lock(&faults->lock);
 	faults->started_ns = pmig_now_ns();
+	pthread_mutex_unlock(&faults->lock);
 	if (faults->foreign) {
 		foreign_begin(faults);
 		faults->registered = true;

@@ -238,12 +238,12 @@ static int make_all_outstanding(struct pmig_faults *faults,
 {
 	int rc = 0;
 
-	if (faults->started_ns)
-		return pmig_fail(err, -EBADMSG,
-				 "pages become outstanding while the guest "
-				 "runs");
-	faults_forbid_huge_pages(faults);
 	pthread_mutex_lock(&faults->lock);
+	if (faults->started_ns)
+		rc = pmig_fail(err, -EBADMSG,
+			       "pages become outstanding while the guest runs");
+	else
+		faults_forbid_huge_pages(faults);
 	for (uint64_t i = 0; i < n_blocks && !rc; i++)
 		if (words[i])
 			rc = make_outstanding(faults, first_block + i, words[i],

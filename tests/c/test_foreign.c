@@ -102,7 +102,6 @@ static int try_to_bring(struct foreign *foreign, uint64_t number,
 	struct pmig_block block;
 	struct pmig_error err;
 	struct landed landed;
-	uint64_t kept;
 
 	CHECK(pmig_memory_locate(foreign->child.memory, number, &block));
 	pages = faults_missing(foreign->faults, number, pages);
@@ -110,8 +109,7 @@ static int try_to_bring(struct foreign *foreign, uint64_t number,
 		.block = &block,
 		.number = number,
 		.pages = pages,
-		.at = faults_open_block(foreign->faults, &block, number, pages,
-					foreign->block, &kept),
+		.at = foreign->block,
 	};
 	for (uint64_t p = 0; p < PMIG_BLOCK_PAGES; p++)
 		if (pages >> p & 1)
