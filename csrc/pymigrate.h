@@ -988,8 +988,9 @@ struct pmig_restore_config {
  * Find what the file holds: of a stream its index and its state are read, or
  * the heads of its frames where it has no index, but no page. All pages that
  * are not zeros are missing from now on in faults, which is not started yet and
- * must outlive the restore, as memory must. Errors: -EBADMSG the stream is damaged, cut
- * off, of another machine, or lacks a sealed epoch; -EINVAL; -ENOMEM.
+ * must outlive the restore, as memory must. Errors: -EBADMSG the stream is
+ * damaged, cut off, of another machine, or lacks a sealed epoch; -EINVAL;
+ * -ENOMEM.
  */
 int pmig_restore_new(const struct pmig_memory *memory,
 		     struct pmig_faults *faults,
@@ -1025,11 +1026,11 @@ void pmig_restore_cancel(struct pmig_restore *restore);
 
 struct pmig_restore_report {
 	uint32_t struct_size;
-	uint32_t has_index; /* STREAM: not 0: all heads need not be read */
-	uint64_t stored_pages;	   /* in the file, and not zeros in a stream */
-	uint64_t frames;	   /* STREAM: that describe pages */
-	uint64_t index_ns;	   /* to find what the file holds */
-	uint64_t answered_pages;   /* asked for, and those that came along */
+	uint32_t has_index;	 /* STREAM: not 0: all heads need not be read */
+	uint64_t stored_pages;	 /* in the file, and not zeros in a stream */
+	uint64_t frames;	 /* STREAM: that describe pages */
+	uint64_t index_ns;	 /* to find what the file holds */
+	uint64_t answered_pages; /* asked for, and those that came along */
 	uint64_t prefetched_pages; /* first pages, likewise */
 	uint64_t filled_pages;	   /* the rest */
 	/* from the start until the first pages were here; 0: they are not */

@@ -1,15 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "recorded.h"
 
-#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "unit.h"
 
-enum {
-	WAIT_MS = 20000,
+#define TUNING(...)                                                            \
+	{                                                                      \
+		.struct_size = sizeof(struct pmig_tuning), __VA_ARGS__         \
+	}
+
+const struct pmig_tuning recorded_tunings[RECORDED_TUNINGS] = {
+	TUNING(.compression = PMIG_COMPRESSION_NONE, .delta = PMIG_CHOICE_OFF),
+	TUNING(.compression = PMIG_COMPRESSION_NONE, .delta = PMIG_CHOICE_ON),
+	TUNING(.compression = PMIG_COMPRESSION_LZ4, .delta = PMIG_CHOICE_OFF),
+	TUNING(.compression = PMIG_COMPRESSION_LZ4, .delta = PMIG_CHOICE_ON),
+	TUNING(.compression = PMIG_COMPRESSION_ZSTD, .delta = PMIG_CHOICE_OFF),
+	TUNING(.compression = PMIG_COMPRESSION_ZSTD, .delta = PMIG_CHOICE_ON),
+	TUNING(.compression = PMIG_COMPRESSION_AUTO),
 };
 
 void recorded_open(struct recorded *recorded, uint64_t size_bytes)
@@ -148,80 +158,4 @@ void recorded_close(struct recorded *recorded)
 	pmig_memory_free(recorded->memory);
 	backing_unmap(&recorded->source);
 	close(recorded->fd);
-}
-
-/* ---- the machine that runs --------------------------------------------- */
-
-void restored_open(struct restored *restored, enum backing backing,
-		   uint64_t size_bytes, uint32_t faults_flags, int fd)
-{
-	const struct pmig_faults_config config = {
-		.struct_size = sizeof(config),
-		.flags = faults_flags,
-		.n_handlers = 2,
-		.uffd = -1,
-	};
-	struct pmig_error err;
-	int rc;
-
-	*restored = (struct restored){
-		.config =
-			{
-				.struct_size = sizeof(restored->config),
-				.fd = fd,
-				.format = PMIG_RESTORE_STREAM,
-			},
-	};
-	backing_map(&restored->backed, backing, size_bytes);
-	restored->memory = backing_describe(&restored->backed);
-	rc = pmig_faults_new(restored->memory, &config, &restored->faults,
-			     &err);
-	if (rc == -ENOTSUP)
-		UNIT_SKIP("%s", err.message);
-	CHECK_OK(rc, err);
-}
-
-void restored_start(struct restored *restored)
-{
-	struct pmig_error err;
-
-	CHECK_OK(pmig_restore_new(restored->memory, restored->faults,
-				  &restored->config, &restored->restore, &err),
-		 err);
-	CHECK_OK(pmig_faults_start(restored->faults, &err), err);
-	CHECK_OK(pmig_restore_start(restored->restore, &err), err);
-}
-
-void restored_wait(struct restored *restored)
-{
-	struct pmig_error err;
-
-	CHECK_OK(pmig_restore_wait(restored->restore, WAIT_MS, &err), err);
-	CHECK_EQ(pmig_faults_missing_pages(restored->faults), 0);
-}
-
-bool restored_same(const struct restored *restored,
-		   const struct recorded *recorded, uint64_t page)
-{
-	uint64_t at = page * PMIG_PAGE_BYTES;
-
-	return memcmp(recorded->source.bytes + at, restored->backed.bytes + at,
-		      PMIG_PAGE_BYTES) == 0;
-}
-
-void restored_check(const struct restored *restored,
-		    const struct recorded *recorded)
-{
-	for (uint64_t page = 0; page < recorded->n_pages; page++)
-		if (!restored_same(restored, recorded, page))
-			UNIT_FAIL("page %llu differs",
-				  (unsigned long long)page);
-}
-
-void restored_close(struct restored *restored)
-{
-	pmig_restore_free(restored->restore);
-	pmig_faults_free(restored->faults);
-	pmig_memory_free(restored->memory);
-	backing_unmap(&restored->backed);
 }

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* recorded.h - memory sent into a file, and a machine that runs out of it */
+/* recorded.h - memory that was sent into a file */
 #ifndef TESTS_C_RECORDED_H
 #define TESTS_C_RECORDED_H
 
-#include <pthread.h>
-
 #include "backing.h"
+
+enum {
+	RECORDED_BYTES = 24 << 20,
+	RECORDED_PAGES = RECORDED_BYTES / PMIG_PAGE_BYTES,
+	RECORDED_TUNINGS = 7,
+};
+
+/* Every compressor, with and without deltas; the first one only raw pages. */
+extern const struct pmig_tuning recorded_tunings[RECORDED_TUNINGS];
 
 /**
  * struct recorded - the source, and the file
@@ -50,37 +57,5 @@ void recorded_make(struct recorded *recorded, uint64_t size_bytes,
 		   const struct pmig_tuning *tuning, uint32_t flags);
 
 void recorded_close(struct recorded *recorded);
-
-/**
- * struct restored - a machine that runs out of a file
- * @config:	of the restore; set by restored_open(), may be changed
- */
-struct restored {
-	struct backed backed;
-	struct pmig_memory *memory;
-	struct pmig_faults *faults;
-	struct pmig_restore_config config;
-	struct pmig_restore *restore;
-};
-
-/* Memory and faults; skips the test where the kernel lacks some. */
-void restored_open(struct restored *restored, enum backing backing,
-		   uint64_t size_bytes, uint32_t faults_flags, int fd);
-
-/* Make the restore, and start it. */
-void restored_start(struct restored *restored);
-
-/* Until all is there; fails the test when that takes too long. */
-void restored_wait(struct restored *restored);
-
-/* Is a page what the source has? Touches it. */
-bool restored_same(const struct restored *restored,
-		   const struct recorded *recorded, uint64_t page);
-
-/* All pages are. */
-void restored_check(const struct restored *restored,
-		    const struct recorded *recorded);
-
-void restored_close(struct restored *restored);
 
 #endif
