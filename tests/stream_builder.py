@@ -15,6 +15,7 @@ from typing import Any
 
 import zstandard
 from stream_frame import (
+    ARRIVED,
     BLOCK,
     CONFIG,
     END,
@@ -27,6 +28,7 @@ from stream_frame import (
     PAGE,
     PAGES,
     RANGES,
+    REQUEST,
     SEALED,
     SERVED,
     SESSION,
@@ -174,6 +176,11 @@ def served(waited_ns: int) -> Frame:
     return Frame(SERVED, struct.pack("<Q", waited_ns), flags=1)
 
 
+def request(pages: int, offset: int = 0, region: int = 0, flags: int = 0) -> Frame:
+    """From the receiver: pages of a block."""
+    return Frame(REQUEST, struct.pack("<QQII", pages, offset, region, flags))
+
+
 def end(count: int) -> Frame:
     return Frame(END, struct.pack("<Q", count))
 
@@ -270,4 +277,4 @@ def sample() -> list[Frame]:
 
 
 __all__ = [name for name in dir() if not name.startswith("_")]
-__all__ += ["BLOCK", "CONFIG", "PAGES", "replace"]
+__all__ += ["ARRIVED", "BLOCK", "CONFIG", "LATE", "PAGES", "replace"]

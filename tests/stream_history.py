@@ -126,8 +126,9 @@ class History:
     def _set_aside(self, place: Place, pages: list[int]) -> Iterator[None]:
         """A frame has these pages, resting on zeros, and leaves them as they are."""
         region, first = place[0], place[1] // PAGE
-        before = {(region, first + page): self.memory.pop((region, first + page), None)
-                  for page in pages}
+        before = {
+            (region, first + page): self.memory.pop((region, first + page), None) for page in pages
+        }
         self._described.clear()
         yield
         for spot, content in before.items():

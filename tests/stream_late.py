@@ -11,9 +11,8 @@ from typing import Any
 import stream_builder as sb
 import stream_pages as sp
 from encoding_cases import REGIONS, ZEROS, A, B, C, Good, edited, noise, wrong
-from stream_builder import BLOCK, LATE, PAGE, SEALED, Frame, Writer
+from stream_builder import ARRIVED, BLOCK, LATE, PAGE, SEALED, Frame, Writer
 from stream_cases import Case
-from stream_frame import ARRIVED, REQUEST
 from stream_pages import Entry
 
 
@@ -64,6 +63,9 @@ def good_cases() -> dict[str, Good]:
         "late, what came stays": late(arrived(own, 1, {0: B}, {0: C}), {0: B, 2: B}),
         "late, stale and sent again": late(
             arrived({0: A}, 1, {0: wrong(sp.delta(A, B))}, {0: C}), {0: C}
+        ),
+        "late, stale and lines again": late(
+            arrived({0: A}, 1, {0: wrong(sp.delta(A, B))}, {0: sp.delta(A, C)}), {0: C}
         ),
         "late, stale where it is here": late(
             arrived({0: A}, 2, {0: wrong(sp.unchanged(A)), 1: B}), {0: A, 1: B}
@@ -143,7 +145,7 @@ def order_cases() -> dict[str, Case]:
         "served too early": Case(
             Writer(REGIONS).begin().add(sb.served(1)).finish().end(), "late epoch only"
         ),
-        "request": Case(Writer(REGIONS).add(Frame(REQUEST, bytes(24))).end(), "does not belong"),
+        "request": Case(Writer(REGIONS).add(sb.request(1)).end(), "does not belong"),
         "arrived": Case(Writer(REGIONS).add(Frame(ARRIVED)).end(), "does not belong"),
         "never arrived": Case(sealed().end(), "outstanding pages have not come"),
         "one never arrived": Case(

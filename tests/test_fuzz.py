@@ -16,6 +16,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+import stream_late
 from encoding_cases import REGIONS, good_cases
 from encoding_lies import bad_cases
 from stream_builder import encode
@@ -38,7 +39,9 @@ def build() -> Path:
 
 
 def seeds() -> list[bytes]:
-    built = [case.data for case in [*good_cases().values(), *bad_cases().values()]]
+    right = good_cases() | stream_late.good_cases()
+    wrong = bad_cases() | stream_late.bad_cases()
+    built = [case.data for case in (*right.values(), *wrong.values())]
     return built + [encode(frames_of(random_history(REGIONS, seed))) for seed in HISTORIES]
 
 

@@ -276,7 +276,7 @@ def test_the_page_has_every_message_with_all_that_it_holds() -> None:
         assert name == re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).upper()
         named = [f.name for f in declared(kind)]
         assert [member for member in named if f"`{member}`" not in text] == []
-        assert kind.HAS_BODY == ("body" in text), name
+        assert ("body" in text) is kind.HAS_BODY, name
 
 
 # ---- links ---------------------------------------------------------------

@@ -51,11 +51,10 @@ int send_block(struct send_worker *worker, uint64_t number, uint64_t mask,
 {
 	struct pmig_sender *sender = worker->sender;
 	struct encode_plan plan =
-		is_late(worker)
-			? encode_plan_late(&worker->encoder, number, mask,
-					   is_urgent(worker))
-			: encode_plan(&worker->encoder,
-				      worker->round.epoch == 1);
+		is_late(worker) ? encode_plan_late(&worker->encoder, number,
+						   mask, is_urgent(worker))
+				: encode_plan(&worker->encoder,
+					      worker->round.epoch == 1);
 	bool encoded = plan.track || plan.compress;
 	uint8_t *room = NULL;
 	struct pmig_block block;

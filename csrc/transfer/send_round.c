@@ -141,7 +141,7 @@ static int send_chunk(struct send_worker *worker, struct chunk *chunk,
 }
 
 void publish_progress(struct send_worker *worker, uint64_t n_blocks,
-			     uint64_t pages_before)
+		      uint64_t pages_before)
 {
 	atomic_fetch_add_explicit(&worker->blocks_done, n_blocks,
 				  memory_order_relaxed);

@@ -28,9 +28,8 @@ static int read_message(struct send_worker *worker, struct frame *frame,
 		rc = channel_read(channel, &iov, 1, &worker->box.wait, err);
 	if (!rc)
 		rc = frame_check_header(&frame->header, err);
-	if (!rc &&
-	    (frame->header.head_bytes > sizeof(struct wire_request) ||
-	     frame->header.body_bytes))
+	if (!rc && (frame->header.head_bytes > sizeof(struct wire_request) ||
+		    frame->header.body_bytes))
 		rc = pmig_fail(err, -EBADMSG, "a request of %u bytes",
 			       frame->header.head_bytes);
 	if (rc)
@@ -46,8 +45,8 @@ static int read_message(struct send_worker *worker, struct frame *frame,
 static int send_pages(struct send_worker *worker, uint64_t block,
 		      uint64_t pages, struct pmig_error *err)
 {
-	int rc = pages ? send_block(worker, block, pages, ~UINT64_C(0), err)
-		       : 0;
+	int rc =
+		pages ? send_block(worker, block, pages, ~UINT64_C(0), err) : 0;
 
 	return rc ? rc : outbox_flush(&worker->box, err);
 }
@@ -106,8 +105,8 @@ static int answer(struct send_worker *worker, uint64_t block,
 	if (request->flags & WIRE_REQUEST_INDEPENDENT) {
 		pmig_bits_or(&sender->independent[block], request->pages);
 		late_pages_owe(&late->pages, block, request->pages, true);
-		late->stats.refused_pages += (uint64_t)__builtin_popcountll(
-			request->pages);
+		late->stats.refused_pages +=
+			(uint64_t)__builtin_popcountll(request->pages);
 	}
 	pages = late_pages_take(&late->pages, block, request->pages);
 	late->stats.requests++;

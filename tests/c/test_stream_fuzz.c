@@ -23,11 +23,12 @@
 enum {
 	STREAMS = 4, /* every other one has pages that come late */
 #if defined(__SANITIZE_THREAD__)
-	MUTATIONS = 40,
+	MUTATIONS = 15,
+	DAMAGES = 15,
 #else
-	MUTATIONS = 150,
+	MUTATIONS = 110,
+	DAMAGES = 60,
 #endif
-	DAMAGES = 100,
 	ROOM_BYTES = 4096,
 	MAX_FRAMES = 1024,
 };
