@@ -375,8 +375,8 @@ static void *use_holes(void *arg)
 	uint8_t *holes = user->pair->destination.bytes + SIZE_BYTES / 2;
 
 	for (uint64_t i = 0; i < HOLE_STEPS; i++) {
-		uint8_t *page = holes + (i * 7 + user->seed) % HOLES *
-						PMIG_PAGE_BYTES;
+		uint8_t *page =
+			holes + (i * 7 + user->seed) % HOLES * PMIG_PAGE_BYTES;
 
 		if (user->removes)
 			madvise(page, PMIG_PAGE_BYTES, MADV_DONTNEED);
@@ -397,8 +397,7 @@ static void test_removals_beside_faults_on_holes(void)
 	late_connect(&pair);
 	late_round(&pair, PMIG_EPOCH_FUZZY, true);
 	late_round(&pair, PMIG_EPOCH_SEALED, true);
-	CHECK_OK(pmig_faults_start(pair.faults, &pair.late_err),
-		 pair.late_err);
+	CHECK_OK(pmig_faults_start(pair.faults, &pair.late_err), pair.late_err);
 	for (uint64_t i = 0; i < HOLE_USERS; i++) {
 		users[i] = (struct hole_user){
 			.pair = &pair,
