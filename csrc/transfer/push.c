@@ -80,8 +80,7 @@ static int wait_for_room(struct send_worker *worker, struct push_pace *pace,
 static void invite(struct sender_late *late, const struct push_pace *pace,
 		   uint32_t n_workers)
 {
-	if (pace->rate_bytes_per_s > 0 || late->n_pushing >= n_workers ||
-	    pace->n_frames < PUSH_INTERVAL_FRAMES)
+	if (pace->n_free < PUSH_FREE_INTERVALS || late->n_pushing >= n_workers)
 		return;
 	pthread_mutex_lock(&late->lock);
 	if (late->n_pushing < n_workers)

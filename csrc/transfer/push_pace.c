@@ -149,8 +149,11 @@ static bool end(struct push_pace *pace, const struct push_sight *sight,
 	if (pace->space_bytes_per_s > 0)
 		return adjust(pace, sight, rate);
 	/* half of the frames found room: something else is the limit */
-	if (2 * pace->n_waits < pace->n_frames || rate <= 0)
+	if (2 * pace->n_waits < pace->n_frames || rate <= 0) {
+		pace->n_free++;
 		return false;
+	}
+	pace->n_free = 0;
 	learn_rate(pace, sight, rate);
 	if (!pace->may_space || !sight->round_trip_ns)
 		return false;

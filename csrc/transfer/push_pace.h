@@ -52,7 +52,9 @@ enum {
 	 */
 	PUSH_STORE_NS = 1500 * 1000,
 	/* of one frame on the link */
-	PUSH_FRAME_NS = 70 * 1000,
+	PUSH_FRAME_NS = 130 * 1000,
+	/* so many intervals in which nothing was waited for: not the link */
+	PUSH_FREE_INTERVALS = 3,
 };
 
 /**
@@ -67,6 +69,8 @@ enum {
  * @since_ns:	beginning of the interval; 0: there is none
  * @since_bytes: acknowledged by then
  * @least_bytes: least that was under way in the interval
+ * @n_free:	intervals, one after the other, in which the window was not the
+ *		limit
  * @n_frames:	of the interval
  * @n_waits:	of those, that had to wait
  */
@@ -81,6 +85,7 @@ struct push_pace {
 	uint64_t since_ns;
 	uint64_t since_bytes;
 	uint64_t least_bytes;
+	unsigned int n_free;
 	unsigned int n_frames;
 	unsigned int n_waits;
 };
