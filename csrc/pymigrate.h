@@ -39,8 +39,8 @@
  *
  * Environment.  The library installs no signal handler, reads no environment
  * variable, prints nothing, never exits, and keeps no global mutable state.
- * It starts threads only inside sender, receiver and tracker objects and
- * names them pmig-*.
+ * It starts threads only inside sender, receiver, tracker, faults and restore
+ * objects and names them pmig-*.
  *
  * Sizes.  A page is 4096 bytes whatever backs it (PMIG_PAGE_BYTES).  A block
  * is 64 pages (PMIG_BLOCK_PAGES), one 64-bit word of a bitmap.  The blocks of

@@ -123,3 +123,30 @@ def nothing_leaks() -> Iterator[None]:
         thread.join(5)
     assert set(threading.enumerate()) <= threads
     assert len(os.listdir("/proc/self/fd")) <= files
+
+
+@pytest.fixture(scope="session")
+def recorded_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small KVM guest in a file."""
+    from fault_pair import MIB, small
+    from lazy_kit import record
+
+    path = tmp_path_factory.mktemp("recorded") / "guest"
+    record(path, small(memory_bytes=32 * MIB))
+    return path
+
+
+@pytest.fixture
+def recorded(recorded_once: Path, tmp_path: Path) -> Path:
+    """The same, with nothing beside it."""
+    path = tmp_path / "recorded"
+    os.link(recorded_once, path)
+    return path
+
+
+@pytest.fixture
+def recorded_copy(recorded_once: Path, tmp_path: Path) -> Path:
+    """The same, to be damaged."""
+    path = tmp_path / "copy"
+    path.write_bytes(recorded_once.read_bytes())
+    return path

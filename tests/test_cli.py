@@ -95,6 +95,21 @@ def test_send_to_a_file_and_load_it(tmp_path: Path) -> None:
     assert report["oracle"]["ok"] and report["proof"]["destination"]["ok"]
 
 
+@pytest.mark.uffd
+def test_guest_runs_out_of_a_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "guest.pmig"
+    assert run("send", f"file:{path}", *SMALL, "--content", "mixed").returncode == 0
+    first = run("recv", f"file:{path}", "--lazy", "--run-for", "100ms")
+    assert first.returncode == 0, first.stderr
+    assert "Memory from the file" in first.stdout and "none was recorded" in first.stdout
+    loaded = run("recv", f"file:{path}", "--lazy", "--run-for", "100ms", "--json", "-")
+    report = json.loads(loaded.stdout)
+    restore = report["restore"]
+    assert report["oracle"]["ok"] and report["missing_pages"] == restore["missing_pages"] == 0
+    assert restore["known_pages"] > 0 and restore["running_ms"] > 0
+    assert run("recv", f"unix:{tmp_path}/guest.sock", "--lazy").returncode == 2
+
+
 def test_send_to_recv_over_a_unix_socket(tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/guest.sock"
     line = [*PYMIGRATE, "recv", address, "--run-for", "100ms", "--json", "-"]
