@@ -36,7 +36,7 @@ test-tsan: build ## the C unit tests under ThreadSanitizer
 test-lab: build lab-packages ## KVM, tracker and migration tests under kvm_amd
 	$(BIN)/pytest -m lab
 
-bench: build bench-packages ## measure this machine beside QEMU; about 40 minutes
+bench: build bench-packages ## measure this machine beside QEMU; about an hour
 	$(BIN)/python -m bench.run
 
 bench-quick: build bench-packages ## the same with small guests, once each, not kept
