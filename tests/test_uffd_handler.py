@@ -308,6 +308,13 @@ def test_usage() -> None:
         assert reason in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["uffd-handler", "page-server"])
+def test_help_has_examples(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert f"\n  pymigrate {command} --" in done.stdout
+
+
 def test_a_server_out_of_reach_is_said_before_a_vmm_comes(tmp_path: Path) -> None:
     done = run("uffd-handler", "--socket", str(tmp_path / "s"), "--memory", "tcp:127.0.0.1:1")
     assert done.returncode == 1

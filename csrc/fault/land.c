@@ -142,9 +142,13 @@ static void count_faults(struct pmig_faults *faults, uint64_t block,
 	}
 }
 
-/* Under the lock: pages are here; those of a unit only when all are. */
+/*
+ * Under the lock: pages are here; those of a unit only when all are. Probes
+ * are not placed yet, so that whoever takes over has to bring them again.
+ */
 static void finish(struct pmig_faults *faults, const struct landed *landed,
-		   uint64_t live, const struct fault_unit *unit)
+		   uint64_t live, uint64_t probes,
+		   const struct fault_unit *unit)
 {
 	uint64_t placed_ns = pmig_now_ns();
 
@@ -152,7 +156,7 @@ static void finish(struct pmig_faults *faults, const struct landed *landed,
 	if (faults_unit_missing(faults, unit) && unit->n > 1)
 		return;
 	if (unit->n == 1) {
-		faults_forget(faults, landed->number, live);
+		faults_forget(faults, landed->number, live & ~probes);
 		count_faults(faults, landed->number, live, landed, placed_ns);
 		return;
 	}
@@ -227,7 +231,7 @@ static int place_live(struct pmig_faults *faults, const struct landed *landed,
 		return rc;
 	pthread_mutex_lock(&faults->lock);
 	late = probe_keep(faults, landed->number, probes);
-	finish(faults, landed, live, unit);
+	finish(faults, landed, live, probes, unit);
 	faults_ask_waiting(faults);
 	whole = !faults_unit_missing(faults, unit) &&
 		!faults->probes[landed->number];

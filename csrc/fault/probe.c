@@ -19,9 +19,7 @@ uint64_t probe_choose(const struct pmig_faults *faults,
 	uint64_t pages = live & ~landed->zero & ~faults->asked[landed->number];
 	uint64_t chosen = 0;
 
-	/* whoever takes over another process's memory finds none here */
-	if (!landed->answer || faults->foreign ||
-	    fault_is_large(landed->block->map))
+	if (!landed->answer || fault_is_large(landed->block->map))
 		return 0;
 	for (; pages; pages &= pages - 1) {
 		unsigned int page = (unsigned int)__builtin_ctzll(pages);
@@ -79,6 +77,8 @@ static void settle(struct pmig_faults *faults, uint64_t number, uint64_t bit,
 	pthread_mutex_lock(&faults->lock);
 	if (!rc || rc == -EFAULT)
 		faults->probes[number] &= ~bit;
+	if (!rc)
+		faults_forget(faults, number, bit);
 	faults->n_probes_used -= rc && used;
 	pthread_mutex_unlock(&faults->lock);
 }

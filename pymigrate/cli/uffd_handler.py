@@ -16,6 +16,7 @@ from pymigrate.cli.views import PlainView
 
 if TYPE_CHECKING:
     from pymigrate.options import Options
+    from pymigrate.report import FaultReport, LatencyReport
     from pymigrate.uffd_handler import HandlerOptions, HandlerReport, Supply
     from pymigrate.uffd_handler.supply import Note
 
@@ -69,8 +70,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--record",
         action="store_true",
-        help="write the working set: what the guest touches, in this order; nothing else is "
-        "fetched meanwhile",
+        help="write the working set: what the guest touches, in this order; nothing else but "
+        "its neighbours is fetched meanwhile",
     )
     parser.add_argument(
         "--fill",
@@ -210,12 +211,11 @@ def _show(report: HandlerReport) -> None:
         f"{count_words(report.served_pages)} served of {count_words(report.expected_pages)}, "
         f"{count_words(report.missing_pages)} missing",
     )
-    rows.add_row(
-        "faults",
-        f"{count_words(faults.count)} waited for a page: p50 {_us(faults.p50_us)}, "
-        f"p99 {_us(faults.p99_us)}, longest {_us(faults.max_us)}",
-    )
-    rows.add_row("", f"{count_words(faults.local.count)} on holes: p50 {_us(faults.local.p50_us)}")
+    rows.add_row("faults", f"{_faults(faults)} waited for a page")
+    rows.add_row("", f"{_faults(faults.local)} needed none")
+    if faults.probes:
+        share = 100 * faults.probes_used // faults.probes
+        rows.add_row("", f"{share} % of the pages that came along with others were used")
     if prefetch.pages:
         rows.add_row(
             "prefetch",
@@ -228,6 +228,15 @@ def _show(report: HandlerReport) -> None:
         rows.add_row("page server", f"lost and found again {report.interruptions} times")
     rows.add_row("time", time_words(report.duration_ms))
     stdout().print(rows)
+
+
+def _faults(latency: FaultReport | LatencyReport) -> str:
+    if not latency.count:
+        return "none"
+    return (
+        f"{count_words(latency.count)} (p50 {_us(latency.p50_us)}, p99 {_us(latency.p99_us)}, "
+        f"longest {_us(latency.max_us)})"
+    )
 
 
 def _us(us: float) -> str:

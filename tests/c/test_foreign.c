@@ -95,27 +95,33 @@ static uint64_t sum_of(uint64_t number)
 	return foreign_sum(page);
 }
 
-/* Pages of a block come from the source. */
-static int try_to_bring(struct foreign *foreign, uint64_t number,
-			uint64_t pages)
+/* Pages of a block come from the source, because they were asked for or not. */
+static int try_to_land(struct foreign *foreign, uint64_t number, uint64_t pages,
+		       bool answer)
 {
 	struct pmig_block block;
 	struct pmig_error err;
 	struct landed landed;
 
 	CHECK(pmig_memory_locate(foreign->child.memory, number, &block));
-	pages = faults_missing(foreign->faults, number, pages);
 	landed = (struct landed){
 		.block = &block,
 		.number = number,
-		.pages = pages,
+		.pages = faults_missing(foreign->faults, number, pages),
 		.at = foreign->block,
+		.answer = answer,
 	};
 	for (uint64_t p = 0; p < PMIG_BLOCK_PAGES; p++)
-		if (pages >> p & 1)
-			fill_page((uint8_t *)landed.at + p * PMIG_PAGE_BYTES,
+		if (landed.pages >> p & 1)
+			fill_page(foreign->block + p * PMIG_PAGE_BYTES,
 				  number * PMIG_BLOCK_PAGES + p);
 	return faults_land(foreign->faults, &landed, &err);
+}
+
+static int try_to_bring(struct foreign *foreign, uint64_t number,
+			uint64_t pages)
+{
+	return try_to_land(foreign, number, pages, false);
 }
 
 static void bring(struct foreign *foreign, uint64_t first, uint64_t n)
@@ -260,6 +266,37 @@ static void test_the_record_is_kept(void)
 	close_foreign(&foreign);
 }
 
+/* What came along with an answer may be here, and not in its place yet. */
+static void test_the_record_of_probes(void)
+{
+	struct pmig_faults_report report = {.struct_size = sizeof(report)};
+	struct foreign foreign;
+	uint64_t left = 0;
+
+	open_foreign(&foreign, BACKING_ANONYMOUS);
+	for (uint64_t i = 0; i < 8; i++) {
+		CHECK_EQ(try_to_land(&foreign, i, ~UINT64_C(0), true), 0);
+		left += (uint64_t)__builtin_popcountll(recorded(&foreign, i));
+	}
+	pmig_faults_report(foreign.faults, &report);
+	CHECK(left > 0);
+	CHECK_EQ(left, report.probes);
+	CHECK_EQ(report.missing_pages, N_PAGES - 8 * PMIG_BLOCK_PAGES);
+	/* its first use is what places it */
+	check_pages(&foreign, 0, 4 * PMIG_BLOCK_PAGES);
+	for (uint64_t i = 0; i < 4; i++)
+		CHECK_EQ(recorded(&foreign, i), 0);
+	/* the others have to be brought again */
+	stop(&foreign);
+	begin(&foreign);
+	CHECK(pmig_faults_missing_pages(foreign.faults) >
+	      N_PAGES - 8 * PMIG_BLOCK_PAGES);
+	bring(&foreign, 0, N_BLOCKS);
+	wait_complete(&foreign);
+	check_pages(&foreign, 0, 8 * PMIG_BLOCK_PAGES);
+	close_foreign(&foreign);
+}
+
 /* Until it is placed it is all to be brought again. */
 static void test_the_record_of_huge_pages(void)
 {
@@ -394,6 +431,7 @@ int main(void)
 		UNIT(test_removed_is_zeros),
 		UNIT(test_removed_huge_page_is_zeros),
 		UNIT(test_the_record_is_kept),
+		UNIT(test_the_record_of_probes),
 		UNIT(test_the_record_of_huge_pages),
 		UNIT(test_going_on),
 		UNIT(test_going_on_with_huge_pages),
