@@ -14,6 +14,13 @@
 int pmig_thread_start(pthread_t *thread, const char *role, unsigned int index,
 		      void *(*main)(void *), void *arg, struct pmig_error *err);
 
+/*
+ * The calling thread does little, and others wait for it: let it run before
+ * others of its process, where it has the privilege (CAP_SYS_NICE, or
+ * RLIMIT_NICE); nothing happens where it has not.
+ */
+void pmig_thread_hasten(void);
+
 /* A condition variable whose timed waits use the monotonic clock. */
 int pmig_cond_init(pthread_cond_t *cond);
 

@@ -7,6 +7,7 @@
 #include "base/bitmap.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/thread.h"
 #include "fault/pages.h"
 #include "fault/probe.h"
 
@@ -356,6 +357,7 @@ void *fault_handler_main(void *arg)
 	};
 	int rc = 0;
 
+	pmig_thread_hasten();
 	while (!rc) {
 		if (poll(fds, 2, -1) < 0) {
 			rc = errno == EINTR ? 0 : -errno;

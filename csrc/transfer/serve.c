@@ -6,6 +6,7 @@
 #include "base/bitmap.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/thread.h"
 #include "transfer/sender.h"
 
 enum {
@@ -154,6 +155,7 @@ int send_answers(struct send_worker *worker, struct pmig_error *err)
 	bool over = false;
 	int rc = 0;
 
+	pmig_thread_hasten();
 	while (!rc && !over) {
 		rc = read_message(worker, frame, sequence++, err);
 		if (!rc)
