@@ -10,7 +10,11 @@
 
 enum {
 	MIB = 1 << 20,
+#if defined(__SANITIZE_THREAD__)
+	SIZE_BYTES = 12 * MIB,
+#else
 	SIZE_BYTES = 24 * MIB,
+#endif
 	N_PAGES = SIZE_BYTES / PMIG_PAGE_BYTES,
 	READERS = 3,
 	HOLES = 16,

@@ -14,13 +14,17 @@
 #include "unit.h"
 
 enum {
-	STREAMS = 3,
+	STREAMS = 2,
 #if defined(__SANITIZE_THREAD__)
-	MUTATIONS = 15,
+	MUTATIONS = 5,
+	DAMAGES = 5,
+#elif defined(__SANITIZE_ADDRESS__)
+	MUTATIONS = 25,
+	DAMAGES = 15,
 #else
-	MUTATIONS = 60,
+	MUTATIONS = 40,
+	DAMAGES = 20,
 #endif
-	DAMAGES = 40,
 };
 
 static uint8_t *copy_of(const uint8_t *data, size_t size_bytes)
