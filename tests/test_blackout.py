@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pymigrate._blackout import MAX_RETAKES, Blackout
+from pymigrate._blackout import MAX_RETAKES, Blackout, limit_blackout
 from pymigrate._trouble import Trouble
 from pymigrate.errors import StepTimeoutError
 from pymigrate.policy import PolicyOptions, SwitchoverCosts
@@ -51,10 +51,14 @@ class Script:
         self.done.append("sealed")
         return "stats"
 
+    def leave(self) -> Any:
+        self.done.append("leave")
+        return "stats"
+
 
 def blackout(script: Any, track: StateTrack[SourceState]) -> Blackout:
     options = PolicyOptions(downtime_limit_ms=LIMIT_MS)
-    return Blackout(script, script, script, track, Trouble(), options)
+    return Blackout(script, script, script, track, options)
 
 
 def attempts(script: Script) -> int:
@@ -90,12 +94,18 @@ def test_taking_back_is_bounded() -> None:
     assert attempts(Script(*[1000] * 10)) == MAX_RETAKES + 1
 
 
+def test_guest_that_leaves_its_pages_is_paused_once() -> None:
+    """However many there are: they are named, not sent."""
+    script: Any = Script()
+    track = StateTrack(S.PRECOPY, SOURCE_TRANSITIONS)
+    assert blackout(script, track).leave().stats == "stats"
+    assert track.state is S.FINAL_ROUND
+    assert script.done == ["pause", "release", "capture", "put", "leave"]
+
+
 def test_late_is_trouble() -> None:
     trouble = Trouble()
-    track = StateTrack(S.PRECOPY, SOURCE_TRANSITIONS)
-    script: Any = Script()
-    late = Blackout(script, script, script, track, trouble, PolicyOptions())
-    timer = late.limit(10)
+    timer = limit_blackout(trouble, 10)
     trouble.wait(5)
     timer.join(5)
     with pytest.raises(StepTimeoutError, match=r"not prepared within 0\.01 s"):
