@@ -22,8 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 UNIT = re.compile(r"\bUNIT\((\w+)\)")
 RESULT = re.compile(r"^(ok|not ok) \d+ - (\w+)(?: # SKIP (.*))?$")
 PROGRAM_TIMEOUT_S = 240
-# Pure computation on one thread, which ThreadSanitizer makes ten times slower.
-THREADLESS = ("test_codec_compress", "test_encode")
+# Nothing in them is about threads, and ThreadSanitizer makes them ten times slower.
+THREADLESS = (
+    "test_codec_compress",
+    "test_encode",
+    "test_restore_fuzz",
+    "test_restore_index",
+    "test_stream_fuzz",
+)
 
 
 @dataclass(frozen=True)
