@@ -10,6 +10,7 @@ from collections import Counter
 
 import pytest
 from fault_pair import LIMIT_S, MIB, check_intact, run_on
+from fault_routes import LATE_DESTINATION, LATE_SOURCE
 from late_case import late_options, roaming, trip
 
 from pymigrate import _frames
@@ -18,7 +19,7 @@ from pymigrate.addresses import parse_address
 from pymigrate.protocol import Hello, Missing, Status, Welcome, encode
 from pymigrate.report import ExitCode, Outcome
 from pymigrate.report import Guest as Owner
-from pymigrate.states import DestinationState, SourceState
+from pymigrate.states import DestinationState, SourceState, State
 
 S, D = SourceState, DestinationState
 
@@ -50,6 +51,25 @@ def test_random_cuts(seed: int) -> None:
     assert report.late is not None
     assert report.late.recoveries > 0
     assert report.late.sent_pages >= report.late.outstanding_pages
+
+
+@pytest.mark.parametrize("state", [*LATE_SOURCE, *LATE_DESTINATION], ids=repr)
+def test_cut_at_every_state_after_the_switchover(state: State) -> None:
+    """Also at those that only another cut leads to; then both sides are asked again."""
+    settings = late_options(recover_timeout_ms=400)
+    lasting = state in (S.INCOMPLETE, D.LOST)
+    with trip(rate_bytes_per_s=SLOW, settings=settings) as made:
+        made.watch.at(state, made.proxy.cut)
+        made.start().follow()
+        (made.proxy.vanish if lasting else made.proxy.cut)()
+        report = made.join()
+        if report.outcome is Outcome.INCOMPLETE:
+            made.receiver.join()
+            made.proxy.heal()
+            made.receiver.recover()
+            report = made.attempt.recover(None)
+        assert made.watch.count(state) > 0
+        made.check(report)
 
 
 def test_cut_that_lasts_stalls_the_guest_and_does_not_kill_it() -> None:

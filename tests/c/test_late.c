@@ -2,6 +2,7 @@
 /* Post-copy, with real faults of real threads, on every backing. */
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -490,6 +491,7 @@ static void test_missing_pages_are_never_zeros(void)
 static void test_wait_says_how_many(void)
 {
 	struct pmig_error err;
+	char words[32];
 	struct late_pair pair;
 
 	late_open(&pair, BACKING_ANONYMOUS, SIZE_BYTES, 0);
@@ -499,7 +501,8 @@ static void test_wait_says_how_many(void)
 	late_round(&pair, PMIG_EPOCH_SEALED, true);
 	CHECK_OK(pmig_faults_start(pair.faults, &err), err);
 	CHECK_EQ(pmig_faults_wait(pair.faults, 1, &err), -ETIMEDOUT);
-	CHECK(strstr(err.message, "6144 pages"));
+	snprintf(words, sizeof(words), "%d pages", N_PAGES);
+	CHECK(strstr(err.message, words));
 	late_close(&pair);
 }
 
