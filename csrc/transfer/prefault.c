@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transfer/prefault.h"
 
-#include <sched.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "base/cpus.h"
 #include "base/thread.h"
@@ -64,12 +64,18 @@ static void end_one(struct prefault *prefault)
 		events_populated(prefault->events, NULL);
 }
 
-/* Failure leaves the thread as any other, which is as right and slower. */
-static void yield_to_everybody(void)
+/*
+ * Behind all others, but not in idle time only: allocating holds a lock of the
+ * whole address space, and whoever wants that waits for as long as this thread
+ * is kept from running. Failure leaves it as any other, which is as right and
+ * slower.
+ */
+static void yield_to_others(void)
 {
-	const struct sched_param none = {0};
+	const int behind = 10;
 
-	pthread_setschedparam(pthread_self(), SCHED_IDLE, &none);
+	/* of Linux, 0 is the calling thread, not its process */
+	setpriority(PRIO_PROCESS, 0, behind);
 }
 
 static void *prefault_main(void *arg)
@@ -77,8 +83,7 @@ static void *prefault_main(void *arg)
 	struct prefault *prefault = arg;
 	struct block_range step;
 
-	yield_to_everybody();
-
+	yield_to_others();
 	while (take_step(prefault, &step)) {
 		/* a failure here is met again, and reported, by the reader */
 		if (step.first_block + step.n_blocks > prefault->passed)

@@ -10,10 +10,12 @@
  * in ascending order. Steps end where huge pages end, so that no huge page is
  * cleared by two of them.
  *
- * They use only what no other thread wants of the processors (SCHED_IDLE).
- * Where the readers, or a sender on the same host, keep all of them busy, the
- * faults are cheaper: a page that was cleared just now is still in the cache
- * when its bytes come, one that was cleared far ahead is not.
+ * They leave the processors to others (nice 10), but not altogether: they hold
+ * a lock of the whole address space while the kernel allocates, and a thread
+ * that never runs never gives it back. Where the readers, or a sender on the
+ * same host, keep all of them busy, the faults are cheaper: a page that was
+ * cleared just now is still in the cache when its bytes come, one that was
+ * cleared far ahead is not.
  *
  * It is only a head start: a step that the stream has already passed is left
  * out, and a step that fails is simply not done, because the fault that
@@ -30,10 +32,10 @@
 
 enum {
 	/*
-	 * 8 MiB, or one page of the backing where that is larger: a few
-	 * milliseconds, after which stopping is noticed.
+	 * 2 MiB, or one page of the backing where that is larger: less than a
+	 * millisecond, in which others may wait for the address space.
 	 */
-	PREFAULT_STEP_BLOCKS = 32,
+	PREFAULT_STEP_BLOCKS = 8,
 	/* clearing memory saturates it with about this many */
 	PREFAULT_MAX_THREADS = 4,
 	/* 64 MiB: with less, another thread costs more than it brings */
