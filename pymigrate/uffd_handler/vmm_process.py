@@ -22,6 +22,8 @@ from pymigrate.errors import TakeoverError
 __all__ = ["VmmIdentity", "VmmProcess", "fetch_uffd", "reports_removals"]
 
 # pidfd_getfd(2), Linux 5.6; the same number on every architecture.
+# From closing its files to being a process that has ended.
+_ENDING_MS = 200
 SYS_PIDFD_GETFD = 438
 # <linux/userfaultfd.h>: _IOWR(0xAA, 0x04, struct uffdio_zeropage)
 UFFDIO_ZEROPAGE = 0xC020AA04
@@ -126,15 +128,30 @@ def fetch_uffd(identity: VmmIdentity) -> int:
     except OSError as error:
         raise TakeoverError(f"{name} cannot be watched: {error.strerror}") from error
     try:
-        for number in _uffd_numbers(identity, name):
-            fd = _pidfd_getfd(pidfd, number, name)
-            if os.fstat(fd).st_ino == identity.uffd_inode:
-                os.set_inheritable(fd, False)
-                return fd
-            os.close(fd)
+        return _fetch(identity, pidfd, name)
+    except TakeoverError:
+        if _is_ending(pidfd):
+            raise TakeoverError(f"{name} has ended") from None
+        raise
     finally:
         os.close(pidfd)
+
+
+def _fetch(identity: VmmIdentity, pidfd: int, name: str) -> int:
+    for number in _uffd_numbers(identity, name):
+        fd = _pidfd_getfd(pidfd, number, name)
+        if os.fstat(fd).st_ino == identity.uffd_inode:
+            os.set_inheritable(fd, False)
+            return fd
+        os.close(fd)
     raise TakeoverError(f"{name} does not keep its userfaultfd open: nobody can go on with it")
+
+
+def _is_ending(pidfd: int) -> bool:
+    """One that ends has closed its files before it is known to have ended."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(_ENDING_MS))
 
 
 def _uffd_numbers(identity: VmmIdentity, name: str) -> Iterator[int]:
