@@ -167,7 +167,7 @@ int faults_fd(const struct pmig_faults *faults, uint64_t offset_bytes);
 /* The body of a handler's thread; handler.c. */
 void *fault_handler_main(void *handler);
 
-/* handler.c: a range was removed; with events_lock held for oneself. */
+/* removal.c: a range was removed; with events_lock held for oneself. */
 void faults_remove(struct pmig_faults *faults, uint64_t start, uint64_t end);
 
 /* Keep the first failure and wake everybody. */

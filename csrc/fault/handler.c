@@ -4,194 +4,17 @@
 #include <poll.h>
 #include <string.h>
 
-#include "base/bitmap.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/thread.h"
 #include "fault/pages.h"
-#include "fault/probe.h"
+#include "fault/spot.h"
 
 enum {
 	BATCH = 64,	 /* events read together */
 	MAX_KEPT = 1024, /* faults that wait for a removal: threads */
 	RETRY_MS = 1,	 /* which takes microseconds */
-	ZERO_PAGES = 16, /* holes filled at once */
 };
-
-/* Where an address of the guest's mapping lies. */
-struct spot {
-	const struct landing *landing;
-	uint64_t offset_bytes;
-	uint64_t block;
-	uint32_t page;
-};
-
-static bool find_spot(const struct pmig_faults *faults, uint64_t address,
-		      struct spot *spot)
-{
-	for (uint32_t i = 0; i < faults->n_landings; i++) {
-		const struct landing *landing = &faults->landings[i];
-		uint64_t offset = address - landing->base;
-
-		if (address < landing->base ||
-		    offset >= landing->map->region.size_bytes)
-			continue;
-		spot->landing = landing;
-		spot->offset_bytes = offset;
-		spot->block =
-			landing->map->first_block + offset / PMIG_BLOCK_BYTES;
-		spot->page =
-			(uint32_t)(offset % PMIG_BLOCK_BYTES / PMIG_PAGE_BYTES);
-		return true;
-	}
-	return false;
-}
-
-/* ---- removals ---------------------------------------------------------- */
-
-/*
- * Missing pages of a run within one block; the others are as they are, unless
- * they are part of a larger page, which is placed from the attic as a whole.
- */
-static void remove_pages(struct pmig_faults *faults, const struct spot *spot,
-			 uint32_t n_pages)
-{
-	uint64_t pages = pmig_word_mask(spot->page, n_pages);
-	const struct landing *landing = spot->landing;
-	bool large = fault_is_large(landing->map);
-	uint64_t first, n, at = 0, gone;
-	struct waiting fault;
-
-	pthread_mutex_lock(&faults->lock);
-	gone = faults->missing[spot->block] & pages;
-	faults->probes[spot->block] &= ~pages;
-	faults_clear(faults, spot->block, gone);
-	faults_forget(faults, spot->block, pages);
-	while (wait_list_take(&faults->waiting, spot->block,
-			      large ? pages : gone, &fault))
-		;
-	pthread_mutex_unlock(&faults->lock);
-	if (large && !landing->mapped)
-		gone = pages;
-	while ((n = pmig_bitmap_next_run(&gone, PMIG_BLOCK_PAGES, at,
-					 &first))) {
-		landing_remove(landing,
-			       spot->offset_bytes -
-				       spot->page * PMIG_PAGE_BYTES +
-				       first * PMIG_PAGE_BYTES,
-			       n * PMIG_PAGE_BYTES);
-		at = first + n;
-	}
-	/* whoever waited faults anew, and finds zeros */
-	uffd_wake(faults_fd(faults, spot->offset_bytes),
-		  landing->base + spot->offset_bytes,
-		  (uint64_t)n_pages * PMIG_PAGE_BYTES);
-}
-
-void faults_remove(struct pmig_faults *faults, uint64_t start, uint64_t end)
-{
-	uint64_t at = start;
-	struct spot spot;
-
-	while (at < end && find_spot(faults, at, &spot)) {
-		uint64_t left = (end - at) / PMIG_PAGE_BYTES;
-		uint32_t n = PMIG_BLOCK_PAGES - spot.page;
-
-		if (left < n)
-			n = (uint32_t)left;
-		if (!n)
-			break;
-		remove_pages(faults, &spot, n);
-		at += (uint64_t)n * PMIG_PAGE_BYTES;
-	}
-}
-
-/* ---- pages that are here ----------------------------------------------- */
-
-static struct uffd_range range_at(const struct spot *spot, uint64_t bytes)
-{
-	uint64_t page_bytes = spot->landing->map->region.page_size_bytes;
-	uint64_t offset = spot->offset_bytes / page_bytes * page_bytes;
-
-	return (struct uffd_range){
-		.start = spot->landing->base + offset,
-		.size_bytes = bytes,
-		.page_bytes = page_bytes,
-	};
-}
-
-/* A hole, or what the file has. */
-static int place_large(const struct pmig_faults *faults,
-		       const struct spot *spot)
-{
-	const struct landing *landing = spot->landing;
-	uint64_t bytes = landing->map->region.page_size_bytes;
-	uint64_t offset = spot->offset_bytes / bytes * bytes;
-	struct uffd_range range = range_at(spot, bytes);
-	uint64_t done;
-	int rc;
-
-	range.from = landing->zeros;
-	/* the file has no zeros until somebody touches it */
-	if (landing->mapped)
-		*(volatile uint8_t *)(landing->alias + offset);
-	rc = uffd_place(faults_fd(faults, offset),
-			landing->mapped ? UFFD_CONTINUE : UFFD_COPY, &range,
-			&done);
-	/* removed since it was touched: once more */
-	return rc == -EFAULT && landing->mapped ? -EAGAIN : rc;
-}
-
-/* Zeros for a hole, and for those behind it as far as nothing is missing. */
-static int place_zeros(struct pmig_faults *faults, const struct spot *spot)
-{
-	uint64_t free_pages, bytes, done = 0;
-	struct uffd_range range;
-	unsigned int n;
-	int rc;
-
-	pthread_mutex_lock(&faults->lock);
-	free_pages =
-		~(faults->missing[spot->block] | faults->probes[spot->block]) >>
-		spot->page;
-	pthread_mutex_unlock(&faults->lock);
-	n = ~free_pages ? (unsigned int)__builtin_ctzll(~free_pages)
-			: PMIG_BLOCK_PAGES;
-	if (n > ZERO_PAGES)
-		n = ZERO_PAGES;
-	bytes = (uint64_t)n * PMIG_PAGE_BYTES;
-	if (bytes > spot->landing->map->region.size_bytes - spot->offset_bytes)
-		bytes = spot->landing->map->region.size_bytes -
-			spot->offset_bytes;
-	range = range_at(spot, bytes);
-	rc = uffd_place(faults_fd(faults, spot->offset_bytes), UFFD_ZERO,
-			&range, &done);
-	return done ? 0 : rc;
-}
-
-static int place_here(struct pmig_faults *faults, const struct spot *spot,
-		      const struct uffd_event *event)
-{
-	struct uffd_range range = range_at(spot, PMIG_PAGE_BYTES);
-	uint64_t done;
-	bool found;
-	int rc;
-
-	if (fault_is_large(spot->landing->map))
-		return place_large(faults, spot);
-	rc = probe_use(faults, spot->landing, spot->block, spot->offset_bytes,
-		       &found);
-	if (rc || found)
-		return rc;
-	if (event->is_minor) {
-		rc = uffd_place(faults_fd(faults, spot->offset_bytes),
-				UFFD_CONTINUE, &range, &done);
-		if (rc != -EFAULT)
-			return rc;
-	}
-	/* the file has no page there, or none any more: it was removed */
-	return place_zeros(faults, spot);
-}
 
 /* ---- faults ------------------------------------------------------------ */
 
@@ -225,7 +48,7 @@ static void wake_fault(const struct pmig_faults *faults,
 {
 	struct spot spot;
 
-	if (find_spot(faults, event->start, &spot))
+	if (spot_find(faults, event->start, &spot))
 		uffd_wake(faults_fd(faults, spot.offset_bytes),
 			  event->start / PMIG_PAGE_BYTES * PMIG_PAGE_BYTES,
 			  PMIG_PAGE_BYTES);
@@ -237,12 +60,12 @@ static int serve_fault(struct pmig_faults *faults,
 	struct spot spot;
 	int rc;
 
-	if (!find_spot(faults, event->start, &spot))
+	if (!spot_find(faults, event->start, &spot))
 		return 0;
 	if (ask_source(faults, &spot, event, since_ns))
 		return 0;
 	pthread_rwlock_rdlock(&faults->events_lock);
-	rc = place_here(faults, &spot, event);
+	rc = spot_place(faults, &spot, event->is_minor);
 	pthread_rwlock_unlock(&faults->events_lock);
 	/* who is woken in vain faults again, and we are told again */
 	if (rc)
