@@ -6,10 +6,15 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/error.h"
+
+enum {
+	PMIG_MADV_POPULATE_READ = 22, /* Linux 5.14 */
+};
 
 static_assert(sizeof(struct uffd_msg) == UFFD_MESSAGE_BYTES,
 	      "the size of a message");
@@ -123,6 +128,19 @@ static int place_some(int fd, enum uffd_placement placement, uint64_t to,
 	return rc;
 }
 
+/*
+ * The kernel copies to a huge page without serving faults. Where a part of
+ * the source is not mapped it starts anew, by way of a second huge page; and
+ * fails for want of one where the pool has just as many as the guest needs.
+ * Best effort: a failure costs that way, and is told there.
+ */
+static void map_source(const struct uffd_range *range)
+{
+	if (range->page_bytes > PMIG_PAGE_BYTES)
+		madvise((void *)range->from, range->size_bytes,
+			PMIG_MADV_POPULATE_READ);
+}
+
 /* Half of it, in whole pages. */
 static uint64_t half(uint64_t size_bytes, uint64_t page_bytes)
 {
@@ -135,6 +153,8 @@ int uffd_place(int fd, enum uffd_placement placement,
 	uint64_t done = 0, limit = range->size_bytes;
 	int rc = 0;
 
+	if (placement == UFFD_COPY)
+		map_source(range);
 	while (done < range->size_bytes) {
 		const uint8_t *from = range->from;
 		uint64_t size = range->size_bytes - done;
