@@ -20,6 +20,7 @@ from bench.guest import BootImage, Program, build_image
 from bench.guest.build import IMAGE_BYTES, PARAMETERS_AT, UNLIMITED
 from bench.micro import condense
 from bench.page import build_page, load_results
+from bench.reference import touch_us
 from bench.results import ResultsError, check_free, document, figures
 from bench.scenarios import all_scenarios, shrunk
 from bench.stats import best_of, paired_ratios, spread, summarize
@@ -55,6 +56,12 @@ def test_boot_image_without_pace() -> None:
     needs_binutils()
     image = build_image(BootImage(Program.WORD, working_set_bytes=MIB, rate_pages_per_s=None))
     assert struct.unpack_from("<I", image, PARAMETERS_AT + 12) == (UNLIMITED,)
+
+
+@pytest.mark.uffd
+def test_a_touch_is_served() -> None:
+    """What is measured in C builds and comes to an end."""
+    assert touch_us() > 0
 
 
 @pytest.mark.parametrize(

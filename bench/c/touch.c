@@ -14,7 +14,6 @@
 #include "uffd/uffd.h"
 
 enum {
-	BATCH = 16,
 	/* coprime to any number of pages that is a power of two */
 	STRIDE = 1000003,
 };
@@ -33,10 +32,11 @@ static void *serve(void *arg)
 		{.fd = server->fd, .events = POLLIN},
 		{.fd = server->stop_fd, .events = POLLIN},
 	};
-	struct uffd_event events[BATCH];
+	_Alignas(8) uint8_t room[UFFD_MESSAGES * UFFD_MESSAGE_BYTES];
+	struct uffd_event events[UFFD_MESSAGES];
 
 	while (poll(fds, 2, -1) > 0 && !fds[1].revents) {
-		int n = uffd_read(server->fd, events, BATCH);
+		int n = uffd_read(server->fd, room, events, UFFD_MESSAGES);
 
 		for (int i = 0; i < n; i++) {
 			const struct uffd_range range = {
