@@ -32,10 +32,12 @@ def touch_us() -> float:
     return float(statistics.median(times)) / 1e3
 
 
-def link_us(ends: Sequence[Endpoint]) -> float:
+def link_us(ends: Sequence[Endpoint], rate_bits_per_s: int) -> float:
     """Median of a small request from the right end, and a page in answer.
 
-    On an idle link, by blocking sockets of this process.
+    On an idle link, by blocking sockets of this process.  What shapes the link
+    lets a page pass at once after a pause, as no link of that rate would, so
+    the time that a page takes on it is added.
     """
     left, right = ends
     server = left.namespace.run(lambda: socket.create_server((left.address, 0)))
@@ -46,7 +48,8 @@ def link_us(ends: Sequence[Endpoint]) -> float:
         client = right.namespace.run(lambda: socket.create_connection(where))
         with client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return statistics.median(_ask(client) for _ in range(ECHOES)) / 1e3
+            passing_us = 1e6 * 8 * PAGE / rate_bits_per_s
+            return statistics.median(_ask(client) for _ in range(ECHOES)) / 1e3 + passing_us
     finally:
         thread.join()
         server.close()

@@ -68,7 +68,7 @@ class Ours:
             memory = stack.enter_context(contextlib.closing(ProcessMemory(source.pid, where)))
             _fill(memory, task)
             warm(task.touched_bytes)
-            floor = _floor(ends) if self.post_copy and ends else {}
+            floor = _floor(ends, task) if self.post_copy else {}
             steps = _steps(memory)
             run = _migrate(source, destination, inbox, task)
             run.setup_ms = setup_ms
@@ -129,9 +129,11 @@ def _migrate(source: Process, destination: Process, inbox: _Inbox, task: Task) -
     return run
 
 
-def _floor(ends: Sequence[Endpoint]) -> dict[str, float]:
-    """What a fault over this link cannot be faster than."""
-    return {"touch_us": touch_us(), "link_us": link_us(ends)}
+def _floor(ends: Sequence[Endpoint], task: Task) -> dict[str, float]:
+    """What a fault over this link, where there is one, cannot be faster than."""
+    if not ends or not task.link_bits_per_s:
+        return {}
+    return {"touch_us": touch_us(), "link_us": link_us(ends, task.link_bits_per_s)}
 
 
 def _of_report(report: dict[str, Any]) -> Run:

@@ -27,12 +27,10 @@ int pmig_thread_start(pthread_t *thread, const char *role, unsigned int index,
 	return 0;
 }
 
-void pmig_thread_hasten(void)
+void pmig_thread_hasten(enum pmig_haste haste)
 {
-	const int hasty = -10;
-
 	/* of Linux, 0 is the calling thread, not its process */
-	setpriority(PRIO_PROCESS, 0, hasty);
+	setpriority(PRIO_PROCESS, 0, haste);
 }
 
 int pmig_cond_init(pthread_cond_t *cond)

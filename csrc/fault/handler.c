@@ -180,7 +180,7 @@ void *fault_handler_main(void *arg)
 	};
 	int rc = 0;
 
-	pmig_thread_hasten();
+	pmig_thread_hasten(PMIG_HASTE_FAULT);
 	while (!rc) {
 		if (poll(fds, 2, -1) < 0) {
 			rc = errno == EINTR ? 0 : -errno;

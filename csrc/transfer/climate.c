@@ -190,6 +190,11 @@ void climate_pulse(struct climate *climate, uint64_t now_ns,
 	climate->next_ns = now_ns + pulse_ns(climate);
 }
 
+double climate_idle(const struct climate *climate)
+{
+	return climate->n_pulses ? (double)climate->idle_milli / 1000 : 0;
+}
+
 struct choice_climate climate_of_worker(const struct climate *climate,
 					uint32_t n_active)
 {

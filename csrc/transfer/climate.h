@@ -56,7 +56,7 @@ struct climate_sums {
 struct climate {
 	int stat_fd;
 	unsigned int n_cpus;
-	unsigned int n_pulses;
+	atomic_uint n_pulses;
 	atomic_uint_least64_t next_ns;
 	uint64_t since_ns;
 	struct climate_sums before;
@@ -80,6 +80,9 @@ bool climate_due(struct climate *climate, uint64_t now_ns);
 /* The pulse; n_active workers were sending. */
 void climate_pulse(struct climate *climate, uint64_t now_ns,
 		   const struct climate_sums *sums, uint32_t n_active);
+
+/* Processors that were idle; 0 until that was seen. */
+double climate_idle(const struct climate *climate);
 
 /* What it means for one of n_active workers. */
 struct choice_climate climate_of_worker(const struct climate *climate,

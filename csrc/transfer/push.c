@@ -6,12 +6,16 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/thread.h"
 #include "transfer/sender.h"
 
 enum {
 	/* sleeps of a fraction of a millisecond are meant as such */
 	TIMER_SLACK_NS = 1000,
 };
+
+/* Processors that are idle when another worker begins to push. */
+static const double HELPER_CPUS = 0.5;
 
 static struct push_sight look(struct send_worker *worker)
 {
@@ -76,11 +80,18 @@ static int wait_for_room(struct send_worker *worker, struct push_pace *pace,
 	return rc;
 }
 
-/* Where it is not the link that limits, another worker may help. */
-static void invite(struct sender_late *late, const struct push_pace *pace,
-		   uint32_t n_workers)
+/*
+ * Where it is not the link that limits, and a processor has nothing to do,
+ * another worker may help.
+ */
+static void invite(struct pmig_sender *sender, const struct push_pace *pace)
 {
-	if (pace->n_free < PUSH_FREE_INTERVALS || late->n_pushing >= n_workers)
+	struct sender_late *late = &sender->late;
+	uint32_t n_workers = sender->n_workers - 1;
+
+	if (pace->n_free < PUSH_FREE_INTERVALS ||
+	    late->n_pushing >= n_workers ||
+	    climate_idle(&sender->climate) < HELPER_CPUS)
 		return;
 	pthread_mutex_lock(&late->lock);
 	if (late->n_pushing < n_workers)
@@ -135,6 +146,7 @@ int send_pushed(struct send_worker *worker, struct pmig_error *err)
 	struct push_pace pace;
 	int rc = 0;
 
+	pmig_thread_hasten(PMIG_HASTE_LINK);
 	prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
 	push_pace_init(&pace);
 	while (!rc && !wait_for_more(worker)) {
@@ -142,7 +154,7 @@ int send_pushed(struct send_worker *worker, struct pmig_error *err)
 
 		while (!rc && pushed && worker->index < late->n_pushing) {
 			rc = push_frame(worker, &pace, &pushed, err);
-			invite(late, &pace, worker->sender->n_workers - 1);
+			invite(worker->sender, &pace);
 		}
 	}
 	return rc;

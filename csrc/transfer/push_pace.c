@@ -4,6 +4,8 @@
 enum {
 	/* frames that fill the window: while one is made others are sent */
 	FRAMES_PER_WINDOW = 4,
+	/* less costs processors, and those cost the link its rate */
+	MIN_PAGES = 2,
 	/* where nothing is known of the rate, look again after this long */
 	GUESS_NS = 100 * 1000,
 };
@@ -12,12 +14,12 @@ enum {
 static const double NEWEST = 0.5;
 static const double GROWTH = 1.5;
 /* Of the rate of the link. */
-static const double SHARE = 0.98;
-static const double DRAIN_SHARE = 0.8;
+static const double SHARE = 0.99;
+static const double DRAIN_SHARE = 0.9;
 static const double FIRST_RAISE = 0.02;
 static const double MAX_RAISE = 0.5;
 /* A peer that is kept from running for a moment is not a slow link. */
-static const double MAX_FALL = 0.7;
+static const double MAX_FALL = 0.96;
 
 void push_pace_init(struct push_pace *pace)
 {
@@ -112,9 +114,23 @@ static void drain(struct push_pace *pace, const struct push_sight *sight,
 
 	if (rate < pace->rate_bytes_per_s)
 		pace->rate_bytes_per_s = rate > lowest ? rate : lowest;
+	/* what was learned with a window is a guess that may be low */
+	if (pace->space_bytes_per_s > 0)
+		pace->full_bytes_per_s = pace->rate_bytes_per_s;
 	pace->raise = FIRST_RAISE;
 	pace->raised_ns = sight->now_ns;
 	keep(pace, sight, DRAIN_SHARE);
+}
+
+/* Beyond what was enough for a queue there most likely is one again. */
+static bool is_due(const struct push_pace *pace, uint64_t now_ns)
+{
+	double rate = pace->rate_bytes_per_s;
+	bool probes = rate <= pace->full_bytes_per_s &&
+		      (1 + pace->raise) * rate > pace->full_bytes_per_s;
+
+	return now_ns - pace->raised_ns >
+	       (probes ? PUSH_PROBE_EVERY_NS : PUSH_RAISE_EVERY_NS);
 }
 
 static void raise_rate(struct push_pace *pace, const struct push_sight *sight)
@@ -132,7 +148,7 @@ static bool adjust(struct push_pace *pace, const struct push_sight *sight,
 		drain(pace, sight, rate);
 	else if (pace->draining)
 		keep(pace, sight, SHARE);
-	else if (sight->now_ns - pace->raised_ns > PUSH_RAISE_EVERY_NS &&
+	else if (is_due(pace, sight->now_ns) &&
 		 rate > DRAIN_SHARE * pace->space_bytes_per_s)
 		raise_rate(pace, sight);
 	else
@@ -148,8 +164,8 @@ static bool end(struct push_pace *pace, const struct push_sight *sight,
 
 	if (pace->space_bytes_per_s > 0)
 		return adjust(pace, sight, rate);
-	/* half of the frames found room: something else is the limit */
-	if (2 * pace->n_waits < pace->n_frames || rate <= 0) {
+	/* most frames found room: something else is the limit */
+	if (4 * pace->n_waits < pace->n_frames || rate <= 0) {
 		pace->n_free++;
 		return false;
 	}
@@ -205,6 +221,9 @@ uint64_t push_pace_wait_ns(const struct push_pace *pace,
 		return 0;
 	if (pace->rate_bytes_per_s <= 0)
 		return GUESS_NS;
+	/* half of it at once: waking up costs more than sending */
+	if (pace->space_bytes_per_s > 0)
+		over += pace->window_bytes / 2;
 	return 1 + (uint64_t)(1e9 * (double)(over - pace->window_bytes) /
 			      pace->rate_bytes_per_s);
 }
@@ -212,12 +231,13 @@ uint64_t push_pace_wait_ns(const struct push_pace *pace,
 unsigned int push_pace_pages(const struct push_pace *pace,
 			     uint64_t raw_page_bytes, unsigned int limit)
 {
-	uint64_t n = pace->window_bytes / FRAMES_PER_WINDOW / raw_page_bytes;
+	double bytes = (double)pace->window_bytes / FRAMES_PER_WINDOW;
+	uint64_t n;
 
 	if (pace->space_bytes_per_s > 0)
-		n = (uint64_t)in(pace->space_bytes_per_s, PUSH_FRAME_NS) /
-		    raw_page_bytes;
-	if (n < 1)
-		return 1;
+		bytes = in(pace->space_bytes_per_s, PUSH_FRAME_NS);
+	n = (uint64_t)(bytes / (double)raw_page_bytes + 0.5);
+	if (n < MIN_PAGES)
+		n = MIN_PAGES;
 	return n < limit ? (unsigned int)n : limit;
 }

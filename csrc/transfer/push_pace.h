@@ -21,7 +21,8 @@
  *	drain	a queue has come to stand all the same: the link is slower, and
  *		its rate what was acknowledged meanwhile. Below it for a moment
  *	raise	now and then by a little, by twice as much after each time that
- *		made no queue: the link may have become faster
+ *		made no queue: the link may have become faster. Beyond what
+ *		made one last, it is tried more rarely
  *
  * A pusher whose window is never the limit is limited by processors, and not
  * held back. Where the kernel cannot keep a rate, learning goes on for ever.
@@ -43,18 +44,19 @@ enum {
 	PUSH_INTERVAL_NS = 10 * 1000 * 1000,
 	PUSH_INTERVAL_FRAMES = 16,
 	/* a queue this long, for a whole interval, is one that stands */
-	PUSH_STANDING_NS = 250 * 1000,
+	PUSH_STANDING_NS = 180 * 1000,
 	/* and one this long, for that long, is not waited for */
 	PUSH_PANIC_NS = 800 * 1000,
 	PUSH_PANIC_AFTER_NS = 3 * 1000 * 1000,
 	PUSH_RAISE_EVERY_NS = 100 * 1000 * 1000,
+	PUSH_PROBE_EVERY_NS = 500 * 1000 * 1000,
 	/* what waits in the socket, while the thread may be kept from running
 	 */
 	PUSH_STORE_NS = 1500 * 1000,
 	/* of one frame on the link */
-	PUSH_FRAME_NS = 130 * 1000,
+	PUSH_FRAME_NS = 105 * 1000,
 	/* so many intervals in which nothing was waited for: not the link */
-	PUSH_FREE_INTERVALS = 3,
+	PUSH_FREE_INTERVALS = 10,
 };
 
 /**
@@ -65,6 +67,7 @@ enum {
  * @space_bytes_per_s: that it is to keep; 0: none
  * @draining:	below the rate for this interval
  * @raise:	share by which to raise next
+ * @full_bytes_per_s: at which a queue came to stand last; 0: never
  * @raised_ns:	when that, or a queue, happened last
  * @since_ns:	beginning of the interval; 0: there is none
  * @since_bytes: acknowledged by then
@@ -81,6 +84,7 @@ struct push_pace {
 	double space_bytes_per_s;
 	bool draining;
 	double raise;
+	double full_bytes_per_s;
 	uint64_t raised_ns;
 	uint64_t since_ns;
 	uint64_t since_bytes;
@@ -122,7 +126,7 @@ void push_pace_cannot_space(struct push_pace *pace);
 uint64_t push_pace_wait_ns(const struct push_pace *pace,
 			   const struct push_sight *sight, uint64_t bytes);
 
-/* Pages of raw_page_bytes that a frame should have, 1 to limit. */
+/* Pages of raw_page_bytes that a frame should have, up to limit. */
 unsigned int push_pace_pages(const struct push_pace *pace,
 			     uint64_t raw_page_bytes, unsigned int limit);
 

@@ -5,7 +5,6 @@
 #include <sys/eventfd.h>
 
 #include "base/error.h"
-#include "base/thread.h"
 #include "transfer/receiver.h"
 
 /* Between frames a peer may be silent for as long as it likes. */
@@ -48,8 +47,6 @@ void *reader_main(void *arg)
 	struct pmig_error err = {0};
 	int rc = 0;
 
-	if (reader_is_urgent(reader))
-		pmig_thread_hasten();
 	while (!rc && !reader->ended)
 		rc = read_frame(reader, &err);
 	if (rc) {

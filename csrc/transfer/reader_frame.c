@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/thread.h"
 #include "page/hash.h"
 #include "transfer/hint.h"
 #include "transfer/receiver.h"
@@ -109,8 +110,11 @@ static int on_epoch(struct reader *reader, struct pmig_error *err)
 				 epoch->epoch, reader->part.epoch);
 	rc = events_enter(&reader->receiver->events, epoch->epoch, epoch->kind,
 			  err);
-	if (!rc && epoch->kind == PMIG_EPOCH_LATE)
+	if (!rc && epoch->kind == PMIG_EPOCH_LATE) {
+		pmig_thread_hasten(reader_is_urgent(reader) ? PMIG_HASTE_FAULT
+							    : PMIG_HASTE_LINK);
 		rc = reader_await_faults(reader, err);
+	}
 	reader->in_epoch = true;
 	reader->frames = 0;
 	reader->part = (struct epoch_part){

@@ -155,7 +155,7 @@ int send_answers(struct send_worker *worker, struct pmig_error *err)
 	bool over = false;
 	int rc = 0;
 
-	pmig_thread_hasten();
+	pmig_thread_hasten(PMIG_HASTE_FAULT);
 	while (!rc && !over) {
 		rc = read_message(worker, frame, sequence++, err);
 		if (!rc)
