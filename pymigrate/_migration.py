@@ -293,8 +293,8 @@ class Migration(Flow):
                 return False
             watch = Stopwatch()
             self._may_be_prepared = True
-            self._begin_late(out, rounds, captured)
-            preparation = Preparation(self.link, out, rounds, self.enter, limit_ms, late)
+            begin_late = partial(self._begin_late, out, rounds, captured) if late else None
+            preparation = Preparation(self.link, out, rounds, self.enter, limit_ms, begin_late)
             load_ms = preparation.run(captured.stats)
             prepare_ms = watch.elapsed_ms()
         finally:
@@ -313,9 +313,9 @@ class Migration(Flow):
 
     def _begin_late(self, out: Outgoing, rounds: Rounds, captured: Captured) -> None:
         """Loading the state may need pages: they flow from now on."""
-        if self._following is not None:
-            pages = rounds.outstanding_pages + captured.stats.outstanding_pages
-            self._following.begin(self.link, LateSending(out.sender, self.trouble), pages)
+        assert self._following is not None
+        pages = rounds.outstanding_pages + captured.stats.outstanding_pages
+        self._following.begin(self.link, LateSending(out.sender, self.trouble), pages)
 
     def _verify(self) -> None:
         self.enter(SourceState.VERIFYING)

@@ -53,7 +53,9 @@ class Preparation:
 
     :param enter: the next state of the source, unless there is trouble.
     :param limit_ms: for each answer.
-    :param late: pages were left behind, and are being sent already.
+    :param begin_late: begins to send the pages that were left behind; None:
+        there are none. Called once PREPARE is on its way, which need not
+        queue behind them then.
     :ivar repairs: further sealed rounds, each with how long it took, ms.
     :ivar asked_pages: how many were asked for before each of them.
     """
@@ -65,10 +67,10 @@ class Preparation:
         rounds: Rounds,
         enter: Callable[[SourceState], None],
         limit_ms: int,
-        late: bool = False,
+        begin_late: Callable[[], None] | None = None,
     ) -> None:
         self._link, self._out, self._rounds = link, out, rounds
-        self._enter, self._limit_ms, self._late = enter, limit_ms, late
+        self._enter, self._limit_ms, self._begin_late = enter, limit_ms, begin_late
         self.repairs: list[tuple[RoundStats, float]] = []
         self.asked_pages: list[int] = []
 
@@ -87,14 +89,17 @@ class Preparation:
 
     def _ask(self, stats: RoundStats) -> Prepared | EpochAck:
         self._enter(SourceState.PREPARING)
-        self._link.send(Prepare(epoch=stats.epoch, digest=f"{stats.digest:016x}", late=self._late))
+        digest, late = f"{stats.digest:016x}", self._begin_late is not None
+        self._link.send(Prepare(epoch=stats.epoch, digest=digest, late=late))
+        if self._begin_late is not None:
+            self._begin_late()
         answer = self._link.receive("preparing", self._limit_ms, Prepared, EpochAck)
         assert isinstance(answer, (Prepared, EpochAck))
         return answer
 
     def _repair(self, stats: RoundStats, ack: EpochAck) -> RoundStats:
         """A further sealed round, with the pages that are asked for."""
-        if self._late:
+        if self._begin_late is not None:
             # What was stale before is outstanding since.
             raise ProtocolError(f"preparing: {self._link.peer} has stale pages, and was sent none")
         stale_pages = resend_stale(self._out, ack, stats, self._link)
