@@ -394,6 +394,7 @@ enum pmig_frame_type {
 	PMIG_FRAME_SERVED = 11,	    /* how long a request waited */
 	PMIG_FRAME_ARRIVED = 12,    /* receiver to sender: nothing is missing */
 	PMIG_FRAME_INDEX = 13,	    /* of a file: where its pages are */
+	PMIG_FRAME_PLACED = 14,	    /* receiver to sender: so far it has come */
 };
 
 enum pmig_epoch_kind {

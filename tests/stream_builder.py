@@ -27,6 +27,7 @@ from stream_frame import (
     OUTSTANDING,
     PAGE,
     PAGES,
+    PLACED,
     RANGES,
     REQUEST,
     SEALED,
@@ -277,4 +278,4 @@ def sample() -> list[Frame]:
 
 
 __all__ = [name for name in dir() if not name.startswith("_")]
-__all__ += ["ARRIVED", "BLOCK", "CONFIG", "LATE", "PAGES", "replace"]
+__all__ += ["ARRIVED", "BLOCK", "CONFIG", "LATE", "PAGES", "PLACED", "replace"]

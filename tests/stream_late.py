@@ -11,7 +11,7 @@ from typing import Any
 import stream_builder as sb
 import stream_pages as sp
 from encoding_cases import REGIONS, ZEROS, A, B, C, Good, edited, noise, wrong
-from stream_builder import ARRIVED, BLOCK, LATE, PAGE, SEALED, Frame, Writer
+from stream_builder import ARRIVED, BLOCK, LATE, PAGE, PLACED, SEALED, Frame, Writer
 from stream_cases import Case
 from stream_pages import Entry
 
@@ -147,6 +147,7 @@ def order_cases() -> dict[str, Case]:
         ),
         "request": Case(Writer(REGIONS).add(sb.request(1)).end(), "does not belong"),
         "arrived": Case(Writer(REGIONS).add(Frame(ARRIVED)).end(), "does not belong"),
+        "placed": Case(Writer(REGIONS).add(Frame(PLACED, bytes(16))).end(), "does not belong"),
         "never arrived": Case(sealed().end(), "outstanding pages have not come"),
         "one never arrived": Case(
             departed({}, [3]).begin(LATE).block({0: A}).finish().end(), "have not come"

@@ -84,6 +84,17 @@ bool ask_for(struct ask *ask, uint64_t block,
 	return asked;
 }
 
+bool ask_placed(struct ask *ask, uint32_t channel, uint64_t pages)
+{
+	const struct wire_placed placed = {.pages = pages, .channel = channel};
+	bool told;
+
+	pthread_mutex_lock(&ask->lock);
+	told = write_message(ask, PMIG_FRAME_PLACED, &placed, sizeof(placed));
+	pthread_mutex_unlock(&ask->lock);
+	return told;
+}
+
 bool ask_no_more(struct ask *ask)
 {
 	bool told = true;

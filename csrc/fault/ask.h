@@ -9,6 +9,11 @@
  * leads to nobody. What could not be written is asked for again when a
  * channel is attached the next time.
  *
+ * What came without being asked for waits for its turn in a socket of this
+ * host, where the source does not see it, and a page that is asked for
+ * meanwhile waits as long. So the source is told how far the reader of a
+ * channel has come, and keeps what waits short.
+ *
  * Where the pages are at hand in this process, in a file, requests go to a
  * sink: a function that takes them, with neither frames nor a channel.
  */
@@ -61,6 +66,9 @@ void ask_attach_sink(struct ask *ask, const struct ask_sink *sink);
 /* Ask for pages of a block; false when that is not possible now. */
 bool ask_for(struct ask *ask, uint64_t block,
 	     const struct wire_request *request);
+
+/* So many pages that came on a channel are dealt with; false likewise. */
+bool ask_placed(struct ask *ask, uint32_t channel, uint64_t pages);
 
 /* Nothing is missing any more; false likewise. */
 bool ask_no_more(struct ask *ask);

@@ -250,4 +250,11 @@ int faults_land(struct pmig_faults *faults, const struct landed *landed,
 /* Pages could not be built from what is here: ask for them as they are. */
 void faults_refused(struct pmig_faults *faults, uint64_t block, uint64_t pages);
 
+/*
+ * So many pages that came on a channel are dealt with; tells the source, as
+ * far as that is possible now.
+ */
+bool faults_say_placed(struct pmig_faults *faults, uint32_t channel,
+		       uint64_t pages);
+
 #endif

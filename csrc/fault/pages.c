@@ -104,6 +104,12 @@ void faults_refused(struct pmig_faults *faults, uint64_t block, uint64_t pages)
 	pthread_mutex_unlock(&faults->lock);
 }
 
+bool faults_say_placed(struct pmig_faults *faults, uint32_t channel,
+		       uint64_t pages)
+{
+	return ask_placed(&faults->ask, channel, pages);
+}
+
 uint64_t faults_missing(struct pmig_faults *faults, uint64_t block,
 			uint64_t pages)
 {

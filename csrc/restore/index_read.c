@@ -256,6 +256,7 @@ static int on_frame(struct index_build *build, struct pmig_error *err)
 	case PMIG_FRAME_REQUEST:
 	case PMIG_FRAME_SERVED:
 	case PMIG_FRAME_ARRIVED:
+	case PMIG_FRAME_PLACED:
 		return out_of_place(build, err);
 	default:
 		return on_unknown(build, err);

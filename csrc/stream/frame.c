@@ -115,6 +115,7 @@ const char *frame_name(uint8_t type, char buffer[16])
 		[PMIG_FRAME_SERVED] = "SERVED",
 		[PMIG_FRAME_ARRIVED] = "ARRIVED",
 		[PMIG_FRAME_INDEX] = "INDEX",
+		[PMIG_FRAME_PLACED] = "PLACED",
 	};
 
 	if (type < sizeof(names) / sizeof(names[0]) && names[type])

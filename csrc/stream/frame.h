@@ -81,6 +81,10 @@ int frame_parse_request(const struct frame *frame,
 			const struct wire_request **request, uint64_t *block,
 			struct pmig_error *err);
 int frame_parse_arrived(const struct frame *frame, struct pmig_error *err);
+/* Also checks the number of the channel. */
+int frame_parse_placed(const struct frame *frame, uint32_t n_channels,
+		       const struct wire_placed **placed,
+		       struct pmig_error *err);
 
 /* Also checks masks, encodings and sizes against memory; locates the block. */
 int frame_parse_pages(const struct frame *frame,

@@ -56,6 +56,18 @@ int frame_parse_arrived(const struct frame *frame, struct pmig_error *err)
 	return check_sizes(frame, 0, false, err);
 }
 
+int frame_parse_placed(const struct frame *frame, uint32_t n_channels,
+		       const struct wire_placed **placed,
+		       struct pmig_error *err)
+{
+	int rc = check_sizes(frame, sizeof(**placed), false, err);
+
+	*placed = (const void *)frame->head;
+	if (!rc && (*placed)->channel >= n_channels)
+		rc = bad(frame, "channel number out of range", err);
+	return rc;
+}
+
 int frame_parse_outstanding(const struct frame *frame,
 			    const struct pmig_memory *memory,
 			    const struct wire_outstanding **outstanding,

@@ -150,6 +150,18 @@ struct wire_request {
 };
 static_assert(sizeof(struct wire_request) == 24, "REQUEST");
 
+enum {
+	/* of a channel: the receiver says so after as many more, or earlier */
+	WIRE_PLACED_PAGES = 64,
+};
+
+struct wire_placed {
+	uint64_t pages; /* of the late epoch that the receiver is done with */
+	uint32_t channel;
+	uint32_t reserved;
+};
+static_assert(sizeof(struct wire_placed) == 16, "PLACED");
+
 struct wire_index {
 	uint64_t body_hash;
 	uint64_t entry_count;

@@ -164,6 +164,16 @@ static const uint8_t *original_in_frame(const struct arrival *arrival,
 	return arrival_page(arrival, page);
 }
 
+/* What was pushed: the source need not know of each frame. */
+static void say_placed(struct reader *reader)
+{
+	if (!reader_is_urgent(reader) &&
+	    reader->part.pages >= reader->told_pages + WIRE_PLACED_PAGES &&
+	    faults_say_placed(reader->receiver->faults, reader->index,
+			      reader->part.pages))
+		reader->told_pages = reader->part.pages;
+}
+
 /*
  * Put together in the reader's staging: until it is placed, the guest may give
  * a page back and write to it anew, so that nothing of it may be touched.
@@ -191,16 +201,19 @@ int reader_late_pages(struct reader *reader, struct pmig_error *err)
 	if (rc)
 		return rc;
 	arrival_count(reader, &arrival);
-	return faults_land(reader->receiver->faults,
-			   &(struct landed){
-				   .block = &arrival.block,
-				   .number = arrival.number,
-				   .pages = right,
-				   .zero = arrival.pages->zero_mask & missing,
-				   .at = reader->staging,
-				   .arrived_ns = arrived_ns,
-				   .answer = reader_is_urgent(reader),
-				   .waited_ns = reader->waited_ns,
-			   },
-			   err);
+	rc = faults_land(reader->receiver->faults,
+			 &(struct landed){
+				 .block = &arrival.block,
+				 .number = arrival.number,
+				 .pages = right,
+				 .zero = arrival.pages->zero_mask & missing,
+				 .at = reader->staging,
+				 .arrived_ns = arrived_ns,
+				 .answer = reader_is_urgent(reader),
+				 .waited_ns = reader->waited_ns,
+			 },
+			 err);
+	if (!rc)
+		say_placed(reader);
+	return rc;
 }

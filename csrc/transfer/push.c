@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/thread.h"
+#include "transfer/push_hold.h"
 #include "transfer/sender.h"
 
 enum {
@@ -17,6 +18,13 @@ enum {
 /* Processors that are idle when another worker begins to push. */
 static const double HELPER_CPUS = 0.5;
 
+/* One worker that pushes, and what it has learned. */
+struct pusher {
+	struct send_worker *worker;
+	struct push_pace pace;
+	struct push_hold hold;
+};
+
 static struct push_sight look(struct send_worker *worker)
 {
 	struct channel_sight seen = channel_look(worker->box.channel);
@@ -24,6 +32,8 @@ static struct push_sight look(struct send_worker *worker)
 	return (struct push_sight){
 		.now_ns = pmig_now_ns(),
 		.written_bytes = worker->box.wire_bytes,
+		.pushed_pages = worker->round.sent_pages,
+		.placed_pages = worker->placed_pages,
 		.unsent_bytes = seen.unsent_bytes,
 		.in_flight_bytes = seen.in_flight_bytes,
 		.round_trip_ns = seen.round_trip_ns,
@@ -44,39 +54,66 @@ static int sleep_ns(const struct send_worker *worker, uint64_t ns,
 	return 0;
 }
 
-/*
- * Until a frame of so many pages fits under way. A link that takes nothing
- * for as long as it may stall is broken.
- */
-static int wait_for_room(struct send_worker *worker, struct push_pace *pace,
-			 unsigned int n_pages, struct pmig_error *err)
+/* What of this worker's is not where it should be: it shrinks, or is stuck. */
+static uint64_t left_of(const struct push_sight *sight)
 {
-	uint64_t bytes = (uint64_t)n_pages * PMIG_PAGE_BYTES;
+	return sight->unsent_bytes + sight->in_flight_bytes +
+	       sight->pushed_pages - sight->placed_pages;
+}
+
+/* How long the link, or the receiver, has no room for a frame. */
+static uint64_t no_room_ns(const struct pusher *pusher,
+			   const struct push_sight *sight, unsigned int n_pages,
+			   bool *waited)
+{
+	uint64_t bytes =
+		n_pages * push_hold_page_bytes(&pusher->hold, PMIG_PAGE_BYTES);
+	uint64_t link_ns = push_pace_wait_ns(&pusher->pace, sight, bytes);
+	uint64_t hold_ns = push_hold_wait_ns(&pusher->hold, sight, n_pages);
+
+	*waited |= link_ns > 0;
+	return link_ns > hold_ns ? link_ns : hold_ns;
+}
+
+static void learn(struct pusher *pusher, const struct push_sight *sight,
+		  bool waited)
+{
+	push_hold_learn(&pusher->hold, sight);
+	if (push_pace_learn(&pusher->pace, sight, waited) &&
+	    !channel_space(pusher->worker->box.channel,
+			   (uint64_t)pusher->pace.space_bytes_per_s))
+		push_pace_cannot_space(&pusher->pace);
+}
+
+/*
+ * Until a frame of so many pages has room. Where nothing moves for as long as
+ * a link may stall, it is broken.
+ */
+static int wait_for_room(struct pusher *pusher, unsigned int n_pages,
+			 struct pmig_error *err)
+{
+	struct send_worker *worker = pusher->worker;
 	struct push_sight sight = look(worker);
 	uint64_t since_ns = sight.now_ns;
-	uint64_t before = sight.unsent_bytes + sight.in_flight_bytes;
+	uint64_t before = left_of(&sight);
 	uint64_t limit_ns = (uint64_t)worker->box.wait.stall_ms * 1000000;
 	bool waited = false;
 	uint64_t ns;
 	int rc = 0;
 
-	while (!rc && (ns = push_pace_wait_ns(pace, &sight, bytes))) {
-		waited = true;
+	while (!rc && (ns = no_room_ns(pusher, &sight, n_pages, &waited))) {
 		rc = sleep_ns(worker, ns, err);
 		sight = look(worker);
-		if (sight.unsent_bytes + sight.in_flight_bytes != before) {
-			before = sight.unsent_bytes + sight.in_flight_bytes;
+		if (left_of(&sight) != before) {
+			before = left_of(&sight);
 			since_ns = sight.now_ns;
 		}
 		if (!rc && sight.now_ns - since_ns > limit_ns)
 			rc = pmig_fail(err, -ETIMEDOUT,
-				       "nothing was acknowledged for %d ms",
+				       "nothing was taken for %d ms",
 				       worker->box.wait.stall_ms);
 	}
-	if (push_pace_learn(pace, &sight, waited) &&
-	    !channel_space(worker->box.channel,
-			   (uint64_t)pace->space_bytes_per_s))
-		push_pace_cannot_space(pace);
+	learn(pusher, &sight, waited);
 	return rc;
 }
 
@@ -100,14 +137,17 @@ static void invite(struct pmig_sender *sender, const struct push_pace *pace)
 	pthread_mutex_unlock(&late->lock);
 }
 
-static int push_frame(struct send_worker *worker, struct push_pace *pace,
-		      bool *pushed, struct pmig_error *err)
+static int push_frame(struct pusher *pusher, bool *pushed,
+		      struct pmig_error *err)
 {
+	struct send_worker *worker = pusher->worker;
 	struct sender_late *late = &worker->sender->late;
+	double page_bytes =
+		push_hold_page_bytes(&pusher->hold, PMIG_PAGE_BYTES);
 	unsigned int limit =
-		push_pace_pages(pace, PMIG_PAGE_BYTES, PMIG_BLOCK_PAGES);
+		push_pace_pages(&pusher->pace, page_bytes, PMIG_BLOCK_PAGES);
 	uint64_t block, pages;
-	int rc = wait_for_room(worker, pace, limit, err);
+	int rc = wait_for_room(pusher, limit, err);
 
 	*pushed = false;
 	if (rc)
@@ -143,18 +183,19 @@ static bool wait_for_more(struct send_worker *worker)
 int send_pushed(struct send_worker *worker, struct pmig_error *err)
 {
 	struct sender_late *late = &worker->sender->late;
-	struct push_pace pace;
+	struct pusher pusher = {.worker = worker};
 	int rc = 0;
 
 	pmig_thread_hasten(PMIG_HASTE_LINK);
 	prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
-	push_pace_init(&pace);
+	push_pace_init(&pusher.pace);
+	push_hold_init(&pusher.hold);
 	while (!rc && !wait_for_more(worker)) {
 		bool pushed = true;
 
 		while (!rc && pushed && worker->index < late->n_pushing) {
-			rc = push_frame(worker, &pace, &pushed, err);
-			invite(worker->sender, &pace);
+			rc = push_frame(&pusher, &pushed, err);
+			invite(worker->sender, &pusher.pace);
 		}
 	}
 	return rc;

@@ -228,15 +228,15 @@ uint64_t push_pace_wait_ns(const struct push_pace *pace,
 			      pace->rate_bytes_per_s);
 }
 
-unsigned int push_pace_pages(const struct push_pace *pace,
-			     uint64_t raw_page_bytes, unsigned int limit)
+unsigned int push_pace_pages(const struct push_pace *pace, double page_bytes,
+			     unsigned int limit)
 {
 	double bytes = (double)pace->window_bytes / FRAMES_PER_WINDOW;
 	uint64_t n;
 
 	if (pace->space_bytes_per_s > 0)
 		bytes = in(pace->space_bytes_per_s, PUSH_FRAME_NS);
-	n = (uint64_t)(bytes / (double)raw_page_bytes + 0.5);
+	n = (uint64_t)(bytes / page_bytes + 0.5);
 	if (n < MIN_PAGES)
 		n = MIN_PAGES;
 	return n < limit ? (unsigned int)n : limit;

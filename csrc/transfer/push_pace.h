@@ -25,7 +25,8 @@
  *		made one last, it is tried more rarely
  *
  * A pusher whose window is never the limit is limited by processors, and not
- * held back. Where the kernel cannot keep a rate, learning goes on for ever.
+ * held back here (but see push_hold.h). Where the kernel cannot keep a rate,
+ *learning goes on for ever.
  *
  * Pure: no clock, no I/O. One object belongs to one thread.
  */
@@ -100,6 +101,9 @@ void push_pace_init(struct push_pace *pace);
  * struct push_sight - what is seen of a channel
  * @now_ns:	when
  * @written_bytes: ever
+ * @pushed_pages: in this epoch
+ * @placed_pages: of those, that the receiver says it is done with; 0: it has
+ *		said nothing
  * @unsent_bytes: of those, that wait in the socket
  * @in_flight_bytes: of those, under way and not acknowledged
  * @round_trip_ns: the shortest there was; 0: not known
@@ -107,6 +111,8 @@ void push_pace_init(struct push_pace *pace);
 struct push_sight {
 	uint64_t now_ns;
 	uint64_t written_bytes;
+	uint64_t pushed_pages;
+	uint64_t placed_pages;
 	uint64_t unsent_bytes;
 	uint64_t in_flight_bytes;
 	uint64_t round_trip_ns;
@@ -126,8 +132,8 @@ void push_pace_cannot_space(struct push_pace *pace);
 uint64_t push_pace_wait_ns(const struct push_pace *pace,
 			   const struct push_sight *sight, uint64_t bytes);
 
-/* Pages of raw_page_bytes that a frame should have, up to limit. */
-unsigned int push_pace_pages(const struct push_pace *pace,
-			     uint64_t raw_page_bytes, unsigned int limit);
+/* Pages that a frame should have, up to limit, where one takes page_bytes. */
+unsigned int push_pace_pages(const struct push_pace *pace, double page_bytes,
+			     unsigned int limit);
 
 #endif

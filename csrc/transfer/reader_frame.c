@@ -283,6 +283,7 @@ int reader_frame(struct reader *reader, struct pmig_error *err)
 		return on_served(reader, err);
 	case PMIG_FRAME_REQUEST:
 	case PMIG_FRAME_ARRIVED:
+	case PMIG_FRAME_PLACED:
 		return out_of_place(reader, err);
 	case PMIG_FRAME_EPOCH_END:
 		return on_epoch_end(reader, err);

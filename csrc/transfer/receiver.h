@@ -65,6 +65,7 @@ struct pmig_receiver;
  * @staging:	where late pages are put together, PMIG_BLOCK_BYTES; owned,
  *		NULL where there are none
  * @waited_ns:	for which the source had the request that is answered next
+ * @told_pages:	late pages that the source knows to be dealt with
  */
 struct reader {
 	struct pmig_receiver *receiver;
@@ -88,6 +89,7 @@ struct reader {
 	uint64_t wire_bytes;
 	uint8_t *staging;
 	uint64_t waited_ns;
+	uint64_t told_pages;
 };
 
 /**

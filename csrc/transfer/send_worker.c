@@ -35,6 +35,7 @@ static bool next_round(struct send_worker *worker, uint64_t *generation)
 	if (worker->index == 0)
 		worker->round.digest = sender->state_digest;
 	worker->frames = 0;
+	worker->placed_pages = 0;
 	pthread_mutex_unlock(&sender->lock);
 	return go_on;
 }

@@ -74,6 +74,7 @@ struct pmig_sender;
  * @blocks_done: of the running round
  * @cpu_ns:	processor time since the thread began; for the climate
  * @frames:	PAGES frames of the running round
+ * @placed_pages: of a late round, that the receiver is done with
  */
 struct send_worker {
 	struct pmig_sender *sender;
@@ -89,6 +90,7 @@ struct send_worker {
 	atomic_uint_least64_t waiting_bytes;
 	atomic_uint_least64_t blocks_done;
 	atomic_uint_least64_t cpu_ns;
+	atomic_uint_least64_t placed_pages;
 };
 
 /**

@@ -125,6 +125,18 @@ static int answer(struct send_worker *worker, uint64_t block,
 	return rc;
 }
 
+static int on_placed(struct send_worker *worker, const struct frame *frame,
+		     struct pmig_error *err)
+{
+	struct pmig_sender *sender = worker->sender;
+	const struct wire_placed *placed;
+	int rc = frame_parse_placed(frame, sender->n_workers, &placed, err);
+
+	if (!rc)
+		sender->workers[placed->channel].placed_pages = placed->pages;
+	return rc;
+}
+
 static int on_message(struct send_worker *worker, const struct frame *frame,
 		      bool *over, struct pmig_error *err)
 {
@@ -138,6 +150,8 @@ static int on_message(struct send_worker *worker, const struct frame *frame,
 		rc = frame_parse_request(frame, worker->sender->memory,
 					 &request, &block, err);
 		return rc ? rc : answer(worker, block, request, read_ns, err);
+	case PMIG_FRAME_PLACED:
+		return on_placed(worker, frame, err);
 	case PMIG_FRAME_ARRIVED:
 		*over = true;
 		return frame_parse_arrived(frame, err);

@@ -24,7 +24,7 @@ _FIRST_CHANNEL_ONLY = (
 _OUTSIDE = (FrameType.EPOCH, FrameType.CONFIG, FrameType.END)
 _WITHIN = (FrameType.PAGES, FrameType.EPOCH_END, FrameType.OUTSTANDING, FrameType.SERVED)
 # These go from the receiver to the sender.
-_REQUESTS = (FrameType.REQUEST, FrameType.ARRIVED)
+_REQUESTS = (FrameType.REQUEST, FrameType.ARRIVED, FrameType.PLACED)
 
 
 def check_order(kind: FrameType, epoch: EpochSummary | None, so_far: Summary, fail: Fail) -> None:

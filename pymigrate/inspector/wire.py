@@ -74,6 +74,7 @@ class FrameType(enum.IntEnum):
     REQUEST = 10
     SERVED = 11
     ARRIVED = 12
+    PLACED = 14
 
 
 class EpochKind(enum.IntEnum):
