@@ -13,6 +13,10 @@ enum {
 	/* as long as little is known of the link and the processors */
 	EARLY_PULSE_NS = 10 * 1000 * 1000,
 	EARLY_PULSES = 10,
+	/* of the fresh look; and how many times as late the next one is */
+	LOOK_NS = 6 * 1000 * 1000,
+	FIRST_LOOK = 4,
+	LOOK_GROWTH = 4,
 };
 
 /* Waiting for this share of the time, the link was the limit, */
@@ -59,6 +63,7 @@ void climate_init(struct climate *climate)
 {
 	climate->stat_fd = open("/proc/stat", O_RDONLY | O_CLOEXEC);
 	climate->n_cpus = pmig_cpus_usable();
+	climate->next_look = FIRST_LOOK;
 	climate->idle_milli = 1000 * climate->n_cpus;
 	climate->spare_milli = 1000 * climate->n_cpus;
 }
@@ -170,6 +175,23 @@ static uint64_t share_estimate(const struct climate *climate,
 	return (uint64_t)(before + weight * (1000 * ns / past->ns - before));
 }
 
+/* The link was not the limit: what was taken for it may be something else. */
+static bool is_doubtful(const struct climate *climate,
+			const struct interval *past, uint32_t n_active)
+{
+	return climate->link_bytes_per_s && !is_limited(past, n_active);
+}
+
+/* After a pulse: how long the next interval is, and whether it is a look. */
+static uint64_t next_interval(struct climate *climate, bool doubtful)
+{
+	climate->looking = doubtful && climate->n_pulses >= climate->next_look;
+	if (!climate->looking)
+		return pulse_ns(climate);
+	climate->next_look = LOOK_GROWTH * climate->n_pulses;
+	return LOOK_NS;
+}
+
 void climate_pulse(struct climate *climate, uint64_t now_ns,
 		   const struct climate_sums *sums, uint32_t n_active)
 {
@@ -187,7 +209,9 @@ void climate_pulse(struct climate *climate, uint64_t now_ns,
 	climate->before = *sums;
 	climate->idle_ticks = idle;
 	climate->n_pulses++;
-	climate->next_ns = now_ns + pulse_ns(climate);
+	climate->next_ns =
+		now_ns +
+		next_interval(climate, is_doubtful(climate, &past, n_active));
 }
 
 double climate_idle(const struct climate *climate)
@@ -206,7 +230,7 @@ struct choice_climate climate_of_worker(const struct climate *climate,
 
 	if (mine.spare > 1)
 		mine.spare = 1;
-	if (link_bytes_per_s)
+	if (link_bytes_per_s && !climate->looking)
 		mine.link_ns_per_byte =
 			1e9 * n_active / (double)link_bytes_per_s;
 	return mine;

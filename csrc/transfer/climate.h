@@ -16,6 +16,11 @@
  * link was seen to carry. So a slower link is noticed after a pulse or two,
  * and a faster one within a second, or two where the processors are full.
  *
+ * The receiver looks like the link. Where it is slow because it decompresses,
+ * perhaps on the processors that compress, an estimate that was too low once
+ * bears itself out. So when it is in doubt, ever more rarely, pages go for a
+ * moment as if the link were free, raw, and what they bring is a fresh look.
+ *
  * Processors. What the workers use themselves plus what is idle is theirs
  * to use. Idle time is that of the whole host (/proc/stat); where it cannot be
  * read, processors that have no worker count as idle.
@@ -44,6 +49,8 @@ struct climate_sums {
  * @stat_fd:	/proc/stat, opened early, or -1
  * @n_cpus:	processors that this process may use
  * @n_pulses:	so far
+ * @next_look:	number of the pulse after which that fresh look is due
+ * @looking:	it is under way
  * @next_ns:	when the next pulse is due; who moves it on does it
  * @since_ns:	beginning of the interval
  * @before:	sums at its beginning
@@ -57,6 +64,8 @@ struct climate {
 	int stat_fd;
 	unsigned int n_cpus;
 	atomic_uint n_pulses;
+	unsigned int next_look;
+	atomic_bool looking;
 	atomic_uint_least64_t next_ns;
 	uint64_t since_ns;
 	struct climate_sums before;

@@ -69,6 +69,29 @@ static void test_backlog_means_full(void)
 	climate_fini(&scene.climate);
 }
 
+/* The receiver is the limit as long as it has to decompress. */
+static void test_an_estimate_that_bears_itself_out(void)
+{
+	struct scene scene;
+	unsigned int looks = 0;
+
+	begin(&scene);
+	for (int i = 0; i < 300; i++) {
+		bool raw =
+			!climate_of_worker(&scene.climate, 2).link_ns_per_byte;
+
+		looks += raw;
+		/* now and then nobody waits, as decompressing is uneven */
+		pulse(&scene, raw ? TEN * GIGABIT : GIGABIT,
+		      raw || i % 2 ? 0.5 : 0.05, 0);
+		if (i == 5)
+			CHECK(rate(&scene) > 2 * GIGABIT);
+	}
+	/* before anything is known, then after 5, 21 and 85 pulses */
+	CHECK_EQ(looks, 4);
+	climate_fini(&scene.climate);
+}
+
 static void test_slower_link_is_noticed_at_once(void)
 {
 	struct scene scene;
@@ -170,6 +193,7 @@ int main(void)
 	return unit_run((struct unit_test[]){
 		UNIT(test_unknown_until_it_limits),
 		UNIT(test_backlog_means_full),
+		UNIT(test_an_estimate_that_bears_itself_out),
 		UNIT(test_slower_link_is_noticed_at_once),
 		UNIT(test_faster_link_is_noticed_within_a_second),
 		UNIT(test_both_are_full), UNIT(test_silence_says_nothing),
