@@ -118,7 +118,7 @@ def _contents(source: BinaryIO) -> Spool | Nothing:
 
 def _print_frame(header: Header, detail: str) -> None:
     print(
-        f"{header.sequence:>8} {header.offset:>14} {header.type_name:<9} "
+        f"{header.sequence:>8} {header.offset:>14} {header.type_name:<11} "
         f"{header.head_bytes:>7} {header.body_bytes:>9}  {detail}"
     )
 
