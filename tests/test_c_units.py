@@ -3,7 +3,8 @@
 
 They are built by csrc/Makefile three times: plain, with AddressSanitizer and
 UBSan, and with ThreadSanitizer.  A program runs once; its TAP output tells
-the result of each test in it.
+the result of each test in it.  With a sanitizer, which makes them slow, two
+run side by side.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -88,12 +91,8 @@ def parse(output: str) -> dict[str, Outcome]:
     return outcomes
 
 
-@cache
 def run(variant: Variant, program: str) -> Run:
-    """Runs a program once, however many tests ask."""
-    failure = build(variant)
-    if failure:
-        return Run({}, -1, failure)
+    """Runs a program."""
     binary = ROOT / "csrc" / variant.directory / "tests" / program
     command = [*variant.launcher, str(binary)]
     environment = dict(os.environ, TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1")
@@ -110,6 +109,48 @@ def run(variant: Variant, program: str) -> Run:
         return Run(parse(said), -1, f"{said}\nstopped after {PROGRAM_TIMEOUT_S} s")
     said, complained = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
     return Run(parse(said), done.returncode, said[-4000:] + complained[-8000:])
+
+
+class Runs:
+    """Runs each of these programs once, however many tests ask.
+
+    :param wanted: all that will be asked for, in that order.
+    """
+
+    def __init__(self, wanted: list[tuple[Variant, str]]) -> None:
+        self._wanted = wanted
+        self._pools: dict[Variant, ThreadPoolExecutor] = {}
+        self._runs: dict[tuple[Variant, str], Future[Run]] = {}
+
+    def of(self, variant: Variant, program: str) -> Run:
+        """What that program did, of which all of its variant begin with the first."""
+        failure = build(variant)
+        if failure:
+            return Run({}, -1, failure)
+        if variant not in self._pools:
+            self._pools[variant] = pool = ThreadPoolExecutor(2 if variant.sanitize else 1)
+            for other, name in self._wanted:
+                if other == variant:
+                    self._runs[variant, name] = pool.submit(run, variant, name)
+        return self._runs[variant, program].result()
+
+    def end(self) -> None:
+        """Begin no others."""
+        for pool in self._pools.values():
+            pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session")
+def runs(request: pytest.FixtureRequest) -> Iterator[Runs]:
+    """Of the programs that were selected."""
+    wanted = dict.fromkeys(
+        (item.callspec.params["variant"], item.callspec.params["program"])
+        for item in request.session.items
+        if item.path == Path(__file__) and hasattr(item, "callspec")
+    )
+    found = Runs(list(wanted))
+    yield found
+    found.end()
 
 
 def programs() -> dict[str, list[str]]:
@@ -142,8 +183,8 @@ def cases() -> list[object]:
     cases(),
     ids=lambda value: value.name if isinstance(value, Variant) else value,
 )
-def test_unit(variant: Variant, program: str, name: str) -> None:
-    result = run(variant, program)
+def test_unit(runs: Runs, variant: Variant, program: str, name: str) -> None:
+    result = runs.of(variant, program)
     assert name in result.outcomes, f"no result of {name}:\n{result.output}"
     outcome = result.outcomes[name]
     if outcome.skipped is not None:
@@ -166,8 +207,8 @@ def test_unit(variant: Variant, program: str, name: str) -> None:
         if variant.sanitize and runs_in(variant, program)
     ],
 )
-def test_sanitizer_is_silent(variant: Variant, program: str) -> None:
-    result = run(variant, program)
+def test_sanitizer_is_silent(runs: Runs, variant: Variant, program: str) -> None:
+    result = runs.of(variant, program)
     assert result.returncode == 0, result.output
 
 

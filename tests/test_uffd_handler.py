@@ -177,7 +177,8 @@ def test_a_recorded_working_set_is_prefetched(tmp_path: Path, remote: bool) -> N
             vmm.kill()
             assert handler.wait() == 0
             recorded = found.report()
-            assert recorded["recorded_pages"] == recorded["faults"]["count"] > 50
+            # Whoever is woken too early faults on the same page again.
+            assert 50 < recorded["recorded_pages"] <= recorded["faults"]["count"]
             assert recorded["served_pages"] >= recorded["recorded_pages"]
         with VmmProcess(found.layout) as vmm:
             handler = found.handler("--fill", "none", *ws)

@@ -5,6 +5,10 @@
 
 #include "stream/frame.h"
 
+enum {
+	LITTLE_BYTES = 1024,
+};
+
 void ask_init(struct ask *ask)
 {
 	*ask = (struct ask){0};
@@ -90,7 +94,9 @@ bool ask_placed(struct ask *ask, uint32_t channel, uint64_t pages)
 	bool told;
 
 	pthread_mutex_lock(&ask->lock);
-	told = write_message(ask, PMIG_FRAME_PLACED, &placed, sizeof(placed));
+	/* requests must always have room, and this can be said later */
+	told = ask->channel && channel_backlog(ask->channel) <= LITTLE_BYTES &&
+	       write_message(ask, PMIG_FRAME_PLACED, &placed, sizeof(placed));
 	pthread_mutex_unlock(&ask->lock);
 	return told;
 }

@@ -64,12 +64,13 @@ static uint64_t left_of(const struct push_sight *sight)
 /* How long the link, or the receiver, has no room for a frame. */
 static uint64_t no_room_ns(const struct pusher *pusher,
 			   const struct push_sight *sight, unsigned int n_pages,
-			   bool *waited)
+			   uint64_t stuck_ns, bool *waited)
 {
 	uint64_t bytes =
 		n_pages * push_hold_page_bytes(&pusher->hold, PMIG_PAGE_BYTES);
 	uint64_t link_ns = push_pace_wait_ns(&pusher->pace, sight, bytes);
-	uint64_t hold_ns = push_hold_wait_ns(&pusher->hold, sight, n_pages);
+	uint64_t hold_ns =
+		push_hold_wait_ns(&pusher->hold, sight, n_pages, stuck_ns);
 
 	*waited |= link_ns > 0;
 	return link_ns > hold_ns ? link_ns : hold_ns;
@@ -101,7 +102,8 @@ static int wait_for_room(struct pusher *pusher, unsigned int n_pages,
 	uint64_t ns;
 	int rc = 0;
 
-	while (!rc && (ns = no_room_ns(pusher, &sight, n_pages, &waited))) {
+	while (!rc && (ns = no_room_ns(pusher, &sight, n_pages,
+				       sight.now_ns - since_ns, &waited))) {
 		rc = sleep_ns(worker, ns, err);
 		sight = look(worker);
 		if (left_of(&sight) != before) {

@@ -68,7 +68,8 @@ static double held_pages(const struct push_hold *hold,
 }
 
 uint64_t push_hold_wait_ns(const struct push_hold *hold,
-			   const struct push_sight *sight, unsigned int n_pages)
+			   const struct push_sight *sight, unsigned int n_pages,
+			   uint64_t stuck_ns)
 {
 	double held = held_pages(hold, sight);
 	double most = hold->pages_per_s * PUSH_HELD_NS / 1e9;
@@ -76,8 +77,8 @@ uint64_t push_hold_wait_ns(const struct push_hold *hold,
 
 	if (most < 2 * WIRE_PLACED_PAGES)
 		most = 2 * WIRE_PLACED_PAGES;
-	if (!sight->placed_pages || held <= WIRE_PLACED_PAGES ||
-	    held + n_pages <= most)
+	if (!sight->placed_pages || stuck_ns >= PUSH_PATIENCE_NS ||
+	    held <= WIRE_PLACED_PAGES || held + n_pages <= most)
 		return 0;
 	if (hold->pages_per_s <= 0)
 		return MIN_WAIT_NS;

@@ -10,7 +10,9 @@
  * not sent again. So the receiver says how many pages of a channel it is done
  * with (PLACED), and of those that the link has left behind no more are to
  * wait than it places in PUSH_HELD_NS, nor need they be fewer than it may keep
- * silent about. A receiver that says nothing holds nobody.
+ * silent about. A receiver that says nothing holds nobody, nor does one that
+ * says nothing more: where a word of it was lost, the next frame brings
+ * another.
  *
  * How many pages the link still has is reckoned from their size lately.
  *
@@ -24,6 +26,8 @@
 enum {
 	/* what may wait for the receiver, as time that it takes to place it */
 	PUSH_HELD_NS = 1000 * 1000,
+	/* without a word of it, for as long */
+	PUSH_PATIENCE_NS = 20 * 1000 * 1000,
 	/* its rate is measured over this long */
 	PUSH_HOLD_INTERVAL_NS = 10 * 1000 * 1000,
 };
@@ -51,10 +55,13 @@ void push_hold_init(struct push_hold *hold);
 /* A frame is due. */
 void push_hold_learn(struct push_hold *hold, const struct push_sight *sight);
 
-/* How long until so many pages more may be on their way, ns; 0: now. */
+/*
+ * How long until so many pages more may be on their way, ns; 0: now. Nothing
+ * has moved for stuck_ns.
+ */
 uint64_t push_hold_wait_ns(const struct push_hold *hold,
-			   const struct push_sight *sight,
-			   unsigned int n_pages);
+			   const struct push_sight *sight, unsigned int n_pages,
+			   uint64_t stuck_ns);
 
 /*
  * Bytes that a page is likely to take, where it takes raw_page_bytes at most.

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -50,15 +51,35 @@ static void write_huge_pages(long pages)
 	fclose(file);
 }
 
-/* The pool is system-wide: others may be growing it at the same time. */
+/*
+ * The pool is system-wide, and others may be changing it at the same time, so
+ * that is done under a lock. The pages that it has afterwards, or -1.
+ */
+static long change_huge_pages(long by)
+{
+	int lock = open("/proc/sys/vm/nr_hugepages", O_RDONLY | O_CLOEXEC);
+	long before, after = -1;
+
+	if (lock < 0 || flock(lock, LOCK_EX))
+		return -1;
+	before = read_huge_pages();
+	if (before >= 0) {
+		write_huge_pages(before + by);
+		after = read_huge_pages();
+	}
+	if (before >= 0 && after < before + by) {
+		write_huge_pages(before);
+		after = -1;
+	}
+	close(lock);
+	return after;
+}
+
 static void need_huge_pages(uint64_t bytes)
 {
 	long need = (long)(bytes / HUGE_BYTES);
-	long before = read_huge_pages();
 
-	write_huge_pages(before + need);
-	if (before < 0 || read_huge_pages() < before + need) {
-		write_huge_pages(before);
+	if (change_huge_pages(need) < 0) {
 		UNIT_SKIP("no %ld huge pages of 2 MiB to be had (vm."
 			  "nr_hugepages)",
 			  need);
@@ -151,8 +172,7 @@ void backing_unmap(struct backed *guest)
 	if (guest->region.fd >= 0)
 		close(guest->region.fd);
 	if (guest->region.page_size_bytes == HUGE_BYTES)
-		write_huge_pages(read_huge_pages() -
-				 (long)(size_bytes / HUGE_BYTES));
+		change_huge_pages(-(long)(size_bytes / HUGE_BYTES));
 }
 
 struct pmig_memory *backing_describe(const struct backed *guest)

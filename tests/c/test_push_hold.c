@@ -63,11 +63,17 @@ static void push_for(struct scene *scene, uint64_t ms)
 
 	while (scene->now_ns < end_ns) {
 		struct push_sight sight = look(scene);
-		uint64_t ns;
+		uint64_t ns, since_ns = scene->now_ns;
+		uint64_t told = scene->told;
 
 		while ((ns = push_hold_wait_ns(&scene->hold, &sight,
-					       FRAME_PAGES))) {
+					       FRAME_PAGES,
+					       scene->now_ns - since_ns))) {
 			pass(scene, ns);
+			if (scene->told != told) {
+				told = scene->told;
+				since_ns = scene->now_ns;
+			}
 			sight = look(scene);
 		}
 		push_hold_learn(&scene->hold, &sight);
@@ -109,6 +115,21 @@ static void test_a_receiver_that_says_nothing(void)
 	CHECK(scene.pushed >= 10 * MS / 5000 * FRAME_PAGES);
 }
 
+/* Its last word was lost: what is pushed makes it say another. */
+static void test_a_receiver_that_says_nothing_more(void)
+{
+	struct scene scene;
+	uint64_t before;
+
+	open_scene(&scene);
+	push_for(&scene, 100);
+	scene.silent = true;
+	before = scene.pushed;
+	push_for(&scene, 200);
+	CHECK(scene.pushed >= before + 5 * FRAME_PAGES);
+	CHECK(scene.pushed <= before + 500);
+}
+
 /* What the link still has is not the receiver's. */
 static void test_what_is_on_the_link_does_not_count(void)
 {
@@ -119,9 +140,9 @@ static void test_what_is_on_the_link_does_not_count(void)
 	push_for(&scene, 100);
 	sight = look(&scene);
 	sight.pushed_pages = sight.placed_pages + 1000;
-	CHECK(push_hold_wait_ns(&scene.hold, &sight, FRAME_PAGES) > 0);
+	CHECK(push_hold_wait_ns(&scene.hold, &sight, FRAME_PAGES, 0) > 0);
 	sight.in_flight_bytes = 950 * scene.page_bytes;
-	CHECK_EQ(push_hold_wait_ns(&scene.hold, &sight, FRAME_PAGES), 0);
+	CHECK_EQ(push_hold_wait_ns(&scene.hold, &sight, FRAME_PAGES, 0), 0);
 }
 
 /* A receiver that says it placed more than there were, too. */
@@ -134,7 +155,7 @@ static void test_nonsense(void)
 	push_for(&scene, 100);
 	sight = look(&scene);
 	sight.placed_pages = UINT64_MAX;
-	CHECK_EQ(push_hold_wait_ns(&scene.hold, &sight, FRAME_PAGES), 0);
+	CHECK_EQ(push_hold_wait_ns(&scene.hold, &sight, FRAME_PAGES, 0), 0);
 }
 
 static void test_size_of_a_page(void)
@@ -158,6 +179,7 @@ int main(void)
 	static const struct unit_test tests[] = {
 		UNIT(test_keeps_what_waits_short),
 		UNIT(test_a_receiver_that_says_nothing),
+		UNIT(test_a_receiver_that_says_nothing_more),
 		UNIT(test_what_is_on_the_link_does_not_count),
 		UNIT(test_nonsense),
 		UNIT(test_size_of_a_page),
