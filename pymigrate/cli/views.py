@@ -95,13 +95,20 @@ class View(Protocol):
 
 
 class PlainView:
-    """Lines for a log: no live figures, no control characters."""
+    """Lines for a log: no live figures, no control characters.
+
+    Any thread may note something: a page server's sessions end side by side.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
+        self._lock = threading.Lock()
 
     def note(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        # print() writes the end of the line by itself, after other threads' words.
+        with self._lock:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
 
     def state(self, state: str) -> None:
         if words := STATE_WORDS.get(state):
