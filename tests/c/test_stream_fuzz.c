@@ -25,6 +25,9 @@ enum {
 #if defined(__SANITIZE_THREAD__)
 	MUTATIONS = 15,
 	DAMAGES = 15,
+#elif defined(__SANITIZE_ADDRESS__)
+	MUTATIONS = 50,
+	DAMAGES = 30,
 #else
 	MUTATIONS = 110,
 	DAMAGES = 60,
