@@ -8,7 +8,7 @@ on this machine's own root file system, read-only: the checkout, its
 ``.venv`` and the system's libraries are at the same paths inside.  What
 comes back is a results directory, written to by ``lab_guest.sh``:
 
-    status        one line for each stage: its name and exit status, in order
+    status        one line for each stage: its name, exit status and seconds, in order
     STAGE.log     what the stage printed
     alive         touched every few seconds as long as the VM lives
     junit.xml     pytest's account of what ran inside
@@ -157,11 +157,20 @@ def boot(lab: Lab, results: Path, deadline: float) -> str | None:
                 vm.wait()
 
 
-def read_status(results: Path) -> dict[str, int]:
-    """Exit status of each stage that came to its end."""
+@dataclass(frozen=True)
+class Stage:
+    """How a stage ended, and after how long by the VM's clock."""
+
+    exit_status: int
+    duration_s: int
+
+
+def read_status(results: Path) -> dict[str, Stage]:
+    """The stages that came to their end."""
     path = results / "status"
     lines = path.read_text().splitlines() if path.exists() else []
-    return {stage: int(code) for stage, code in (line.split() for line in lines)}
+    fields = (line.split() for line in lines)
+    return {name: Stage(int(code), int(seconds)) for name, code, seconds in fields}
 
 
 def pytest_ran(results: Path) -> int:
@@ -181,8 +190,8 @@ def judge(results: Path) -> list[str]:
         if stage not in status:
             wrong.append(f"{stage}: did not finish")
             break
-        if status[stage] != 0:
-            wrong.append(f"{stage}: exit status {status[stage]}")
+        if status[stage].exit_status != 0:
+            wrong.append(f"{stage}: exit status {status[stage].exit_status}")
     if not wrong and pytest_ran(results) == 0:
         wrong.append("pytest: no test ran")
     return wrong
@@ -202,9 +211,12 @@ def report(results: Path, wrong: list[str], duration_s: float) -> None:
         log = results / f"{stage}.log"
         if failed:
             print(f"-- {stage}, the end of its log --\n{tail(log)}")
-    if "boot" not in read_status(results):
+    status = read_status(results)
+    if "boot" not in status:
         print(f"-- console --\n{tail(results / 'console.log')}")
+    took = ", ".join(f"{name} {stage.duration_s} s" for name, stage in status.items())
     print(f"lab: {pytest_ran(results)} pytest tests ran in the VM, {duration_s:.0f} s in all")
+    print(f"lab: of them {took}" if took else "lab: no stage came to its end")
     for reason in wrong:
         print(f"lab: FAILED {reason}")
 

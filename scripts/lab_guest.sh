@@ -22,8 +22,9 @@ cd "$checkout" || exit 1
 
 # stage NAME FUNCTION, in a subshell so that set -e and cd stay inside
 stage() {
+	began=$(date +%s)
 	("$2") >"$results/$1.log" 2>&1
-	echo "$1 $?" >>"$results/status"
+	echo "$1 $? $(($(date +%s) - began))" >>"$results/status"
 }
 
 prepare() {

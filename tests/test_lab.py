@@ -37,7 +37,7 @@ def write_results(results: Path, status: str, tests: int) -> None:
 
 
 def test_results_of_a_good_run_are_accepted(tmp_path: Path) -> None:
-    write_results(tmp_path, "boot 0\nunits 0\npytest 0\ndemo 0\n", tests=3)
+    write_results(tmp_path, "boot 0 1\nunits 0 60\npytest 0 99\ndemo 0 50\n", tests=3)
     assert lab.judge(tmp_path) == []
 
 
@@ -46,15 +46,15 @@ def test_a_vm_that_did_not_boot_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_a_failed_stage_is_a_failure(tmp_path: Path) -> None:
-    write_results(tmp_path, "boot 0\nunits 1\npytest 0\ndemo 0\n", tests=3)
+    write_results(tmp_path, "boot 0 1\nunits 1 60\npytest 0 99\ndemo 0 50\n", tests=3)
     assert lab.judge(tmp_path) == ["units: exit status 1"]
 
 
 def test_a_run_cut_short_is_a_failure(tmp_path: Path) -> None:
-    write_results(tmp_path, "boot 0\nunits 0\npytest 0\n", tests=3)
+    write_results(tmp_path, "boot 0 1\nunits 0 60\npytest 0 99\n", tests=3)
     assert lab.judge(tmp_path) == ["demo: did not finish"]
 
 
 def test_a_run_of_nothing_but_skips_is_a_failure(tmp_path: Path) -> None:
-    write_results(tmp_path, "boot 0\nunits 0\npytest 0\ndemo 0\n", tests=1)
+    write_results(tmp_path, "boot 0 1\nunits 0 60\npytest 0 99\ndemo 0 50\n", tests=1)
     assert lab.judge(tmp_path) == ["pytest: no test ran"]
