@@ -65,6 +65,8 @@ int frame_parse_placed(const struct frame *frame, uint32_t n_channels,
 	*placed = (const void *)frame->head;
 	if (!rc && (*placed)->channel >= n_channels)
 		rc = bad(frame, "channel number out of range", err);
+	if (!rc && (*placed)->reserved)
+		rc = bad(frame, "a reserved field is set", err);
 	return rc;
 }
 
