@@ -5,7 +5,9 @@
 The lab is Debian's kernel under QEMU's TCG with an emulated AMD CPU that has
 SVM, so the real ``kvm-amd`` with nested paging runs in it.  virtme-ng boots it
 on this machine's own root file system, read-only: the checkout, its
-``.venv`` and the system's libraries are at the same paths inside.  What
+``.venv`` and the system's libraries are at the same paths inside.  Through
+the mount of virtme-ng every open and read is a question to the host, so the
+files of Python are mounted once more, to be kept in memory.  What
 comes back is a results directory, written to by ``lab_guest.sh``:
 
     status        one line for each stage: its name, exit status and seconds, in order
@@ -28,10 +30,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
@@ -48,6 +52,8 @@ WATCH_INTERVAL_S = 2
 BOOT_S = 240
 LOCKED_UP_S = 90
 LOCKED_UP = "the VM locked up"
+# Tag of the second mount of the root file system.
+KEPT = "kept"
 # What virtme-ng calls, and the Debian packages that have it.
 COMMANDS = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -69,6 +75,9 @@ class Lab:
 
     def command(self, results: Path) -> list[str]:
         """The command that boots the VM and runs the guest script in it."""
+        share = f"local,path=/,security_model=none,readonly=on,multidevs=remap,mount_tag={KEPT}"
+        kept = [ROOT / ".venv", ROOT / "pymigrate", sysconfig.get_path("stdlib")]
+        script = [GUEST_SCRIPT, ROOT, results, KEPT, *kept]
         return [
             str(self.vng),
             "--verbose",
@@ -79,8 +88,8 @@ class Lab:
             *("--append", "tsc=unstable"),
             *("--memory", self.memory),
             *("--rwdir", str(results)),
-            f"--qemu-opts=-cpu {self.cpu_model}",
-            *("--exec", f"sh {GUEST_SCRIPT} {ROOT} {results}"),
+            f"--qemu-opts=-cpu {self.cpu_model} -virtfs {share}",
+            *("--exec", shlex.join(["sh", *map(str, script)])),
         ]
 
 

@@ -1,15 +1,20 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# lab_guest.sh CHECKOUT RESULTS - the lab's share of the tests, inside the VM
+# lab_guest.sh CHECKOUT RESULTS TAG DIRECTORY... - the lab's share of the
+# tests, inside the VM
 #
 # Runs as root on a read-only root file system; only RESULTS and the VM's own
 # tmpfs can be written.  Every stage leaves RESULTS/STAGE.log and a line in
-# RESULTS/status; lab.py judges them.
+# RESULTS/status; lab.py judges them.  TAG is that of a share with the same
+# root, and what is in a DIRECTORY is taken from there and kept in memory.
 set -u
 
 checkout=$1
 results=$2
+tag=$3
+shift 3
+directories=$*
 units="$checkout/csrc/build/tests"
 
 # An emulated CPU is 10 to 50 times slower: tests multiply their time limits
@@ -35,6 +40,12 @@ prepare() {
 	test -c /dev/kvm
 	echo 64 >/proc/sys/vm/nr_hugepages
 	ip link set lo up
+	mkdir /run/kept
+	mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=524288,cache=loose \
+		"$tag" /run/kept
+	for directory in $directories; do
+		mount --bind "/run/kept$directory" "$directory"
+	done
 }
 
 # The units that meet the kernel; the others do not care where they run.
@@ -58,13 +69,14 @@ run_units() {
 run_pytest() {
 	# shellcheck disable=SC2046 # a list of files
 	timeout 300 python -m pytest -m lab_subset -p no:cacheprovider -p no:benchmark \
-		-o timeout=240 --junit-xml="$results/junit.xml" \
+		-p no:hypothesispytest -o timeout=240 \
+		--junit-xml="$results/junit.xml" \
 		$(grep -l 'mark\.lab_subset' tests/test_*.py)
 }
 
 run_demo() {
 	for tracker in kvm-log kvm-ring uffd-wp; do
-		timeout 120 pymigrate demo --memory 64M --vcpus 2 \
+		timeout 120 pymigrate demo --memory 16M --vcpus 2 \
 			--working-set 1M --dirty-rate 1000 --content random \
 			--tracker $tracker --verify \
 			--json "$results/demo-$tracker.json" || return
