@@ -21,12 +21,12 @@ from test_demo import on_a_terminal
 
 pytestmark = pytest.mark.uffd
 
-# 24 MiB take 12 s, within which a test disturbs them.
+# 24 MiB take 5 s, within which a test disturbs them.
 SLOW = [
     "--memory",
     "24M",
     "--bandwidth-limit",
-    "2",
+    "5",
     "--content",
     "random",
     "--compress",
