@@ -58,7 +58,7 @@ def library() -> ctypes.CDLL:
 
     :raises subprocess.CalledProcessError: it does not build.
     """
-    subprocess.run(["make", "-s", "-C", str(_CSRC), "bench"], check=True)
+    subprocess.run(["make", "-s", "-j2", "-C", str(_CSRC), "bench"], check=True)
     loaded = ctypes.CDLL(str(_CSRC / "build" / "libbench.so"))
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(loaded, f"bench_{name}")

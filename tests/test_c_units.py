@@ -3,8 +3,7 @@
 
 They are built by csrc/Makefile three times: plain, with AddressSanitizer and
 UBSan, and with ThreadSanitizer.  A program runs once; its TAP output tells
-the result of each test in it.  With a sanitizer, which makes them slow, two
-run side by side.
+the result of each test in it.  Two run side by side.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 UNIT = re.compile(r"\bUNIT\((\w+)\)")
 RESULT = re.compile(r"^(ok|not ok) \d+ - (\w+)(?: # SKIP (.*))?$")
 PROGRAM_TIMEOUT_S = 240
+SIDE_BY_SIDE = 2
 # Nothing in them is about threads, and ThreadSanitizer makes them ten times slower.
 THREADLESS = (
     "test_codec_compress",
@@ -128,7 +128,7 @@ class Runs:
         if failure:
             return Run({}, -1, failure)
         if variant not in self._pools:
-            self._pools[variant] = pool = ThreadPoolExecutor(2 if variant.sanitize else 1)
+            self._pools[variant] = pool = ThreadPoolExecutor(SIDE_BY_SIDE)
             for other, name in self._wanted:
                 if other == variant:
                     self._runs[variant, name] = pool.submit(run, variant, name)
