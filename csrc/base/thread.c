@@ -3,7 +3,6 @@
 
 #include <signal.h>
 #include <stdio.h>
-#include <sys/resource.h>
 #include <time.h>
 
 #include "base/error.h"
@@ -25,12 +24,6 @@ int pmig_thread_start(pthread_t *thread, const char *role, unsigned int index,
 	snprintf(name, sizeof(name), "pmig-%s-%u", role, index);
 	pthread_setname_np(*thread, name);
 	return 0;
-}
-
-void pmig_thread_hasten(enum pmig_haste haste)
-{
-	/* of Linux, 0 is the calling thread, not its process */
-	setpriority(PRIO_PROCESS, 0, haste);
 }
 
 int pmig_cond_init(pthread_cond_t *cond)

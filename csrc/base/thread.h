@@ -14,18 +14,6 @@
 int pmig_thread_start(pthread_t *thread, const char *role, unsigned int index,
 		      void *(*main)(void *), void *arg, struct pmig_error *err);
 
-/* Who waits for a thread that does little: niceness, see nice(1). */
-enum pmig_haste {
-	PMIG_HASTE_FAULT = -10, /* a vCPU */
-	PMIG_HASTE_LINK = -5, /* a link, while vCPUs wait for what it brings */
-};
-
-/*
- * Let the calling thread run before others of its process, where it has the
- * privilege (CAP_SYS_NICE, or RLIMIT_NICE); nothing happens where it has not.
- */
-void pmig_thread_hasten(enum pmig_haste haste);
-
 /* A condition variable whose timed waits use the monotonic clock. */
 int pmig_cond_init(pthread_cond_t *cond);
 

@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/thread.h"
+#include "base/haste.h"
 #include "fault/pages.h"
 #include "fault/spot.h"
 

@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/thread.h"
+#include "base/haste.h"
 #include "transfer/push_hold.h"
 #include "transfer/sender.h"
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/thread.h"
+#include "base/haste.h"
 #include "page/hash.h"
 #include "transfer/hint.h"
 #include "transfer/receiver.h"

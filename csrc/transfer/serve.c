@@ -6,7 +6,7 @@
 #include "base/bitmap.h"
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/thread.h"
+#include "base/haste.h"
 #include "transfer/sender.h"
 
 enum {
