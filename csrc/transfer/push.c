@@ -28,15 +28,18 @@ struct pusher {
 static struct push_sight look(struct send_worker *worker)
 {
 	struct channel_sight seen = channel_look(worker->box.channel);
+	uint64_t asked_ns = worker->sender->late.asked_ns;
+	uint64_t now_ns = pmig_now_ns();
 
 	return (struct push_sight){
-		.now_ns = pmig_now_ns(),
+		.now_ns = now_ns,
 		.written_bytes = worker->box.wire_bytes,
 		.pushed_pages = worker->round.sent_pages,
 		.placed_pages = worker->placed_pages,
 		.unsent_bytes = seen.unsent_bytes,
 		.in_flight_bytes = seen.in_flight_bytes,
 		.round_trip_ns = seen.round_trip_ns,
+		.quiet_ns = now_ns - asked_ns,
 	};
 }
 

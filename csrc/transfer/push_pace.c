@@ -25,6 +25,7 @@ void push_pace_init(struct push_pace *pace)
 {
 	*pace = (struct push_pace){
 		.window_bytes = PUSH_START_WINDOW_BYTES,
+		.frame_ns = PUSH_FRAME_NS,
 		.raise = FIRST_RAISE,
 		.may_space = true,
 	};
@@ -60,6 +61,35 @@ static void begin(struct push_pace *pace, uint64_t now_ns, uint64_t bytes)
 	pace->n_waits = 0;
 }
 
+/* ---- frames ------------------------------------------------------------- */
+
+/* Longer frames are a longer queue, where there is one. */
+static uint64_t stretched(const struct push_pace *pace, uint64_t ns)
+{
+	return ns + 2 * (pace->frame_ns - PUSH_FRAME_NS);
+}
+
+/* While the rate is kept. */
+static void fit_window(struct push_pace *pace, const struct push_sight *sight)
+{
+	pace->window_bytes = bounded(
+		in(pace->space_bytes_per_s,
+		   sight->round_trip_ns + stretched(pace, PUSH_STORE_NS)));
+}
+
+static void fit_frame(struct push_pace *pace, const struct push_sight *sight)
+{
+	uint64_t ns = sight->quiet_ns / PUSH_QUIET_FRAMES;
+
+	if (ns < PUSH_FRAME_NS)
+		ns = PUSH_FRAME_NS;
+	if (ns > PUSH_MAX_FRAME_NS)
+		ns = PUSH_MAX_FRAME_NS;
+	pace->frame_ns = ns;
+	if (pace->space_bytes_per_s > 0)
+		fit_window(pace, sight);
+}
+
 /* ---- learn: the window makes the queue --------------------------------- */
 
 static void set_window(struct push_pace *pace, uint64_t round_trip_ns)
@@ -92,8 +122,7 @@ static void keep(struct push_pace *pace, const struct push_sight *sight,
 {
 	pace->space_bytes_per_s = share * pace->rate_bytes_per_s;
 	pace->draining = share < SHARE;
-	pace->window_bytes = bounded(in(pace->space_bytes_per_s,
-					sight->round_trip_ns + PUSH_STORE_NS));
+	fit_window(pace, sight);
 }
 
 /* Under way beyond what fits the path, as a time on the link. */
@@ -104,6 +133,12 @@ static uint64_t queue_ns(const struct push_pace *pace,
 	double over = (double)bytes - fits;
 
 	return over > 0 ? (uint64_t)(1e9 * over / pace->rate_bytes_per_s) : 0;
+}
+
+static bool stands(const struct push_pace *pace, const struct push_sight *sight)
+{
+	return queue_ns(pace, sight, pace->least_bytes) >
+	       stretched(pace, PUSH_STANDING_NS);
 }
 
 /* A queue stands: the link is slower than what was asked of it. */
@@ -144,7 +179,7 @@ static void raise_rate(struct push_pace *pace, const struct push_sight *sight)
 static bool adjust(struct push_pace *pace, const struct push_sight *sight,
 		   double rate)
 {
-	if (queue_ns(pace, sight, pace->least_bytes) > PUSH_STANDING_NS)
+	if (stands(pace, sight))
 		drain(pace, sight, rate);
 	else if (pace->draining)
 		keep(pace, sight, SHARE);
@@ -183,9 +218,9 @@ static bool is_over(const struct push_pace *pace,
 	uint64_t ns = sight->now_ns - pace->since_ns;
 
 	if (pace->space_bytes_per_s > 0 && !pace->draining &&
-	    ns > PUSH_PANIC_AFTER_NS &&
-	    queue_ns(pace, sight, pace->least_bytes) > PUSH_STANDING_NS &&
-	    queue_ns(pace, sight, sight->in_flight_bytes) > PUSH_PANIC_NS)
+	    ns > PUSH_PANIC_AFTER_NS && stands(pace, sight) &&
+	    queue_ns(pace, sight, sight->in_flight_bytes) >
+		    stretched(pace, PUSH_PANIC_NS))
 		return true;
 	return ns >= PUSH_INTERVAL_NS && pace->n_frames >= PUSH_INTERVAL_FRAMES;
 }
@@ -199,6 +234,7 @@ bool push_pace_learn(struct push_pace *pace, const struct push_sight *sight,
 
 	if (!pace->since_ns)
 		begin(pace, sight->now_ns, bytes);
+	fit_frame(pace, sight);
 	pace->n_frames++;
 	pace->n_waits += waited;
 	if (sight->in_flight_bytes < pace->least_bytes)
@@ -235,7 +271,7 @@ unsigned int push_pace_pages(const struct push_pace *pace, double page_bytes,
 	uint64_t n;
 
 	if (pace->space_bytes_per_s > 0)
-		bytes = in(pace->space_bytes_per_s, PUSH_FRAME_NS);
+		bytes = in(pace->space_bytes_per_s, pace->frame_ns);
 	n = (uint64_t)(bytes / page_bytes + 0.5);
 	if (n < MIN_PAGES)
 		n = MIN_PAGES;

@@ -13,6 +13,11 @@
  * when a processor is free. What waits for its turn there is in the way of
  * nobody, because answers have another socket.
  *
+ * Every frame costs both sides processor time, and a guest that has all that
+ * it uses asks for nothing. So the longer nobody asked, the longer frames are:
+ * a thousandth of that time, up to MAX_FRAME; the next request makes them short
+ * again.
+ *
  * The rate of the link is what was acknowledged while there was a queue. So:
  *
  *	learn	with a window of rate x (round trip + DELAY), which by Little's
@@ -54,8 +59,11 @@ enum {
 	/* what waits in the socket, while the thread may be kept from running
 	 */
 	PUSH_STORE_NS = 1500 * 1000,
-	/* of one frame on the link */
+	/* of one frame on the link, and where nobody asks for anything */
 	PUSH_FRAME_NS = 105 * 1000,
+	PUSH_MAX_FRAME_NS = 500 * 1000,
+	/* since the last request, for each frame_ns */
+	PUSH_QUIET_FRAMES = 1000,
 	/* so many intervals in which nothing was waited for: not the link */
 	PUSH_FREE_INTERVALS = 10,
 };
@@ -64,6 +72,7 @@ enum {
  * struct push_pace - see above
  * @window_bytes: that may be written and not acknowledged
  * @rate_bytes_per_s: of the link; 0: not known
+ * @frame_ns:	of one frame on the link
  * @may_space:	the kernel can keep a rate, as far as is known
  * @space_bytes_per_s: that it is to keep; 0: none
  * @draining:	below the rate for this interval
@@ -81,6 +90,7 @@ enum {
 struct push_pace {
 	uint64_t window_bytes;
 	double rate_bytes_per_s;
+	uint64_t frame_ns;
 	bool may_space;
 	double space_bytes_per_s;
 	bool draining;
@@ -107,6 +117,7 @@ void push_pace_init(struct push_pace *pace);
  * @unsent_bytes: of those, that wait in the socket
  * @in_flight_bytes: of those, under way and not acknowledged
  * @round_trip_ns: the shortest there was; 0: not known
+ * @quiet_ns:	since a page was asked for
  */
 struct push_sight {
 	uint64_t now_ns;
@@ -116,6 +127,7 @@ struct push_sight {
 	uint64_t unsent_bytes;
 	uint64_t in_flight_bytes;
 	uint64_t round_trip_ns;
+	uint64_t quiet_ns;
 };
 
 /*

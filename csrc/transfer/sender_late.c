@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "transfer/sender.h"
 
@@ -111,6 +112,7 @@ int pmig_sender_late(struct pmig_sender *sender, struct pmig_round *round,
 
 	if (rc)
 		return rc;
+	sender->late.asked_ns = pmig_now_ns();
 	rc = sender_run(sender, PMIG_EPOCH_LATE, false, round, err);
 	*late = sender->late.stats;
 	late->struct_size = sizeof(*late);

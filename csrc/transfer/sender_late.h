@@ -42,6 +42,7 @@ struct send_worker;
  * @pages:	what is to be sent
  * @named:	pages that were named outstanding; per block; owned
  * @prefetch:	neighbours of faults; the urgent worker's
+ * @asked_ns:	when a page was asked for last, or the epoch began
  * @n_pushing:	workers that may push
  * @lock:	guards the members below
  * @changed:	more to push, more may push, or it is over
@@ -53,6 +54,7 @@ struct sender_late {
 	struct late_pages pages;
 	uint64_t *named;
 	struct prefetch prefetch;
+	_Atomic uint64_t asked_ns;
 	_Atomic uint32_t n_pushing;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;

@@ -110,6 +110,7 @@ static int answer(struct send_worker *worker, uint64_t block,
 			(uint64_t)__builtin_popcountll(request->pages);
 	}
 	pages = late_pages_take(&late->pages, block, request->pages);
+	late->asked_ns = read_ns;
 	late->stats.requests++;
 	late->stats.answered_pages += (uint64_t)__builtin_popcountll(pages);
 	if (pages)

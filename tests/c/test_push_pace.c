@@ -21,6 +21,7 @@ static const double GBIT = 119.5e6; /* bytes of a stream in a second */
  * @unsent:	in the socket
  * @queued:	before the link
  * @now_ns:	the clock
+ * @asked_ns:	when a page was asked for last; all the time, to begin with
  * @written:	ever
  * @measured_ns: since measuring began, with what was
  * @carried:	bytes meanwhile
@@ -34,6 +35,7 @@ struct link {
 	double unsent;
 	double queued;
 	uint64_t now_ns;
+	uint64_t asked_ns;
 	uint64_t written;
 	uint64_t measured_ns;
 	double carried;
@@ -47,6 +49,7 @@ static void open_link(struct link *link, double bytes_per_s)
 		.bytes_per_s = bytes_per_s,
 		.cpu_ns = FRAME_CPU_NS,
 		.now_ns = 1000 * (uint64_t)MS,
+		.asked_ns = UINT64_MAX,
 	};
 	push_pace_init(&link->pace);
 }
@@ -87,6 +90,9 @@ static struct push_sight look(const struct link *link)
 		.unsent_bytes = (uint64_t)link->unsent,
 		.in_flight_bytes = (uint64_t)link->queued,
 		.round_trip_ns = ROUND_TRIP_NS,
+		.quiet_ns = link->asked_ns < link->now_ns
+				    ? link->now_ns - link->asked_ns
+				    : 0,
 	};
 }
 
@@ -233,6 +239,30 @@ static void test_peer_kept_from_running(void)
 	CHECK(link.pace.rate_bytes_per_s > 0.95 * GBIT);
 }
 
+/* Who asks for nothing is not in a hurry; who asks again is, at once. */
+static void test_nobody_asks(void)
+{
+	struct link link;
+	unsigned int few, many;
+
+	open_link(&link, GBIT);
+	push_for(&link, 1000);
+	few = push_pace_pages(&link.pace, PAGE_WIRE_BYTES, MAX_PAGES);
+	link.asked_ns = link.now_ns;
+	push_for(&link, 1000);
+	many = push_pace_pages(&link.pace, PAGE_WIRE_BYTES, MAX_PAGES);
+	CHECK_EQ(few, 3);
+	CHECK(many > 4 * few);
+	measure_for(&link, 2000);
+	CHECK(share(&link) > 0.97);
+	CHECK(longest_us(&link) < 2000);
+	link.asked_ns = UINT64_MAX;
+	push_one(&link);
+	CHECK_EQ(push_pace_pages(&link.pace, PAGE_WIRE_BYTES, MAX_PAGES), few);
+	push_for(&link, 20);
+	check_kept(&link);
+}
+
 static void test_without_spacing(void)
 {
 	struct link link;
@@ -250,10 +280,15 @@ static void test_without_spacing(void)
 int main(void)
 {
 	static const struct unit_test tests[] = {
-		UNIT(test_finds_the_rate),   UNIT(test_slow_link),
-		UNIT(test_slower),	     UNIT(test_faster),
-		UNIT(test_is_not_the_limit), UNIT(test_peer_kept_from_running),
-		UNIT(test_without_spacing),  UNIT_END,
+		UNIT(test_finds_the_rate),
+		UNIT(test_slow_link),
+		UNIT(test_slower),
+		UNIT(test_faster),
+		UNIT(test_is_not_the_limit),
+		UNIT(test_peer_kept_from_running),
+		UNIT(test_nobody_asks),
+		UNIT(test_without_spacing),
+		UNIT_END,
 	};
 
 	return unit_run(tests);
