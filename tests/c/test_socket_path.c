@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "loopback.h"
 #include "pymigrate.h"
 #include "unit.h"
 
@@ -45,27 +46,6 @@ static void test_local_addresses(void)
 	CHECK(!is_local("2001:db8::7", "2001:db8::8"));
 	CHECK(!is_local("127.0.0.1", "::1"));
 	CHECK(!is_local("/run/a", "/run/a"));
-}
-
-/* Both ends of a TCP connection over loopback. */
-static void connect_tcp(int fds[2])
-{
-	struct sockaddr_in address = {
-		.sin_family = AF_INET,
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-	};
-	socklen_t size = sizeof(address);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	CHECK(listener >= 0);
-	CHECK_EQ(bind(listener, (struct sockaddr *)&address, size), 0);
-	CHECK_EQ(listen(listener, 1), 0);
-	CHECK_EQ(getsockname(listener, (struct sockaddr *)&address, &size), 0);
-	fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	CHECK_EQ(connect(fds[0], (struct sockaddr *)&address, size), 0);
-	fds[1] = accept(listener, NULL, NULL);
-	CHECK(fds[1] >= 0);
-	close(listener);
 }
 
 static void test_loopback_connection(void)

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* MSG_ZEROCOPY on real sockets: what is sent, and when it is given up. */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/capability.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -15,6 +13,7 @@
 #include <unistd.h>
 
 #include "channel/channel.h"
+#include "loopback.h"
 #include "unit.h"
 
 enum {
@@ -40,26 +39,6 @@ struct line {
 	uint8_t *pages;
 	int rc;
 };
-
-static void connect_tcp(int fds[2])
-{
-	struct sockaddr_in address = {
-		.sin_family = AF_INET,
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-	};
-	socklen_t size = sizeof(address);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	CHECK(listener >= 0);
-	CHECK_EQ(bind(listener, (struct sockaddr *)&address, size), 0);
-	CHECK_EQ(listen(listener, 1), 0);
-	CHECK_EQ(getsockname(listener, (struct sockaddr *)&address, &size), 0);
-	fds[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	CHECK_EQ(connect(fds[0], (struct sockaddr *)&address, size), 0);
-	fds[1] = accept(listener, NULL, NULL);
-	CHECK(fds[1] >= 0);
-	close(listener);
-}
 
 static uint8_t *random_pages(size_t size_bytes)
 {
