@@ -5,7 +5,6 @@
 #include "unit.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <string.h>
 #include <time.h>
 
@@ -168,84 +167,6 @@ static void test_one_shot_timer(void)
 	CHECK(test_lapic_read(vm, 0, TEST_LAPIC_TIMER_CURRENT) > 0);
 	expect_timer(vm);
 	test_vm_free(vm);
-}
-
-/* 10 ms, as channel 0 ticks through the master PIC. */
-static void start_pit(const struct test_vm *vm)
-{
-	struct kvm_irqchip chip = {.chip_id = KVM_IRQCHIP_PIC_MASTER};
-	struct kvm_pit_state2 pit;
-
-	test_vm_call(vm, KVM_GET_IRQCHIP, &chip);
-	chip.chip.pic.irq_base = 0x20;
-	chip.chip.pic.auto_eoi = 1;
-	test_vm_call(vm, KVM_SET_IRQCHIP, &chip);
-	test_vm_call(vm, KVM_GET_PIT2, &pit);
-	pit.channels[0].mode = 2;
-	pit.channels[0].count = 11932;
-	pit.channels[2].mode = 3;
-	pit.channels[2].count = 1193;
-	test_vm_call(vm, KVM_SET_PIT2, &pit);
-}
-
-static void test_pit_goes_on_ticking(void)
-{
-	struct test_vm *vm = test_vm_new(1, TEST_VM_FULL);
-
-	test_vm_program(vm, wait, wait_end);
-	start_pit(vm);
-	for (int i = 0; i < 3; i++)
-		CHECK_EQ(test_vm_expect_out(vm, TEST_VM_VECTOR_PORT), 0x20);
-	vm = test_vm_move(vm);
-	for (int i = 0; i < 3; i++)
-		CHECK_EQ(test_vm_expect_out(vm, TEST_VM_VECTOR_PORT), 0x20);
-	test_vm_free(vm);
-}
-
-/* How long ago the count of channel 2 was loaded. */
-static int64_t pit_age_ns(const struct test_vm *vm)
-{
-	struct kvm_pit_state2 pit;
-
-	test_vm_call(vm, KVM_GET_PIT2, &pit);
-	return pmig_kvm_monotonic_ns() - pit.channels[2].count_load_time;
-}
-
-/* On a host that was started long after the source's, too. */
-static void check_pit_phase(int64_t other_start_ns)
-{
-	struct test_vm *source = test_vm_new(1, TEST_VM_FULL);
-	struct test_vm *vm = test_vm_new(1, TEST_VM_FULL);
-	struct pmig_kvm_clock_item *clock;
-	struct kvm_pit_state2 *pit;
-	struct pmig_state *state;
-	int64_t before_ns, late_ns, began_ns, took_ns;
-
-	start_pit(source);
-	began_ns = pmig_kvm_monotonic_ns();
-	before_ns = pit_age_ns(source);
-	state = test_vm_save(source);
-	clock = test_state_contents(state, "kvm/vm/clock");
-	clock->monotonic_ns += other_start_ns;
-	pit = test_state_contents(state, "kvm/vm/pit");
-	for (int i = 0; i < 3; i++)
-		pit->channels[i].count_load_time += other_start_ns;
-	test_vm_load(vm, state);
-	late_ns = pit_age_ns(vm) - before_ns;
-	took_ns = pmig_kvm_monotonic_ns() - began_ns;
-	if (late_ns < 0 || late_ns > took_ns)
-		UNIT_FAIL("%" PRId64 " ns later after %" PRId64 " ns", late_ns,
-			  took_ns);
-	pmig_state_free(state);
-	test_vm_free(source);
-	test_vm_free(vm);
-}
-
-static void test_pit_keeps_its_phase(void)
-{
-	check_pit_phase(0);
-	check_pit_phase(1000 * (int64_t)NS_PER_S);
-	check_pit_phase(-1000 * (int64_t)NS_PER_S);
 }
 
 /* Puts its time stamp counter into memory, then says so. */
@@ -586,8 +507,6 @@ int main(void)
 		UNIT(test_deadline_that_passes_during_the_save),
 		UNIT(test_timer_of_a_rehearsal_is_gone),
 		UNIT(test_one_shot_timer),
-		UNIT(test_pit_goes_on_ticking),
-		UNIT(test_pit_keeps_its_phase),
 		UNIT(test_guest_tsc_counts_on),
 		UNIT(test_kvmclock_counts_on),
 		UNIT(test_guest_sees_its_kvmclock_go_on),
