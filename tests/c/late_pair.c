@@ -107,6 +107,20 @@ void late_disconnect(struct late_pair *pair, bool cut)
 	}
 }
 
+void late_reconnect(struct late_pair *pair)
+{
+	uint64_t n_words = pair->n_pages / PMIG_BLOCK_PAGES;
+	uint64_t *missing = calloc(n_words, sizeof(*missing));
+	struct pmig_error err;
+
+	CHECK(missing);
+	CHECK_OK(pmig_faults_missing(pair->faults, 0, n_words, missing, &err),
+		 err);
+	late_connect(pair);
+	CHECK_OK(pmig_sender_owe(pair->sender, 0, n_words, missing, &err), err);
+	free(missing);
+}
+
 void late_close(struct late_pair *pair)
 {
 	if (pair->sender)

@@ -52,6 +52,9 @@ void late_connect(struct late_pair *pair);
 /* Free them; with cut, as if the network broke, without a word. */
 void late_disconnect(struct late_pair *pair, bool cut);
 
+/* After that: connect anew, with a sender that owes what is missing. */
+void late_reconnect(struct late_pair *pair);
+
 /* One epoch: a round of pages, or of names of pages (defer). */
 void late_round(struct late_pair *pair, enum pmig_epoch_kind kind, bool defer);
 
