@@ -10,6 +10,9 @@ while the old set seems to work, for it is the source that knows. It is told
 which pages are missing, and sends those. That is repeated until none is, for
 as long as the options allow, and again whenever somebody asks.
 
+The hooks that let the guest run may wait for a page, too: all this goes on
+beside them, from the decision on.
+
 Each set has a number, the attempt, so that what belongs to one that was given
 up is recognised. Locks: one condition, never held while anything blocks.
 """
@@ -20,11 +23,13 @@ import errno
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 from pymigrate._connection import Connection
 from pymigrate._engine import Faults, pack_bitmap
 from pymigrate._fault_figures import fault_report
 from pymigrate._intake import DataSockets, Intake
+from pymigrate._late_states import LateStates
 from pymigrate._link import Link
 from pymigrate._patient import PatientPause
 from pymigrate.errors import EngineError, IncompleteError, MigrateError
@@ -47,6 +52,8 @@ class Arrival:
     :param channels: data connections of a set.
     :raises EngineError: this host cannot have pages come late; with why.
     :ivar begun: faults are handled: the guest may run.
+    :ivar on_cut_off: called, on any thread, once is_cut_off has become true.
+    :ivar lost: follow() ended for want of the source.
     """
 
     def __init__(
@@ -58,10 +65,11 @@ class Arrival:
         track: StateTrack[DestinationState],
     ) -> None:
         self.faults = Faults(machine.memory())
-        self.begun = False
+        self.begun = self.lost = False
         self.recoveries = 0
+        self.on_cut_off: Callable[[], None] | None = None
         self._machine: Machine | None = machine
-        self._options, self._track = options, track
+        self._options, self._states = options, LateStates(track)
         self._session, self._channels = session, channels
         self._condition = threading.Condition()
         self._connection: Connection | None = None
@@ -71,6 +79,7 @@ class Arrival:
         self._loss: MigrateError | None = None
         self._failure: EngineError | None = None
         self._complete = self._stopped = self._closed = False
+        self._follows = self._never_ran = False
         self._pause: PatientPause | None = None
         self._figures: FaultReport | None = None
         self._watcher = threading.Thread(target=self._watch, name="pmig-arrival", daemon=True)
@@ -121,12 +130,30 @@ class Arrival:
 
     # ---- what happens, on any thread -----------------------------------
 
+    @property
+    def is_cut_off(self) -> bool:
+        """No page comes before the source makes new connections."""
+        return self._loss is not None or (self._follows and self._connection is None)
+
     def lose(self, attempt: int, error: MigrateError) -> None:
         """The connections of that attempt do not work any more."""
         with self._condition:
-            if attempt == self._attempt and self._loss is None:
+            news = attempt == self._attempt and self._loss is None
+            if news:
                 self._loss = error
                 self._condition.notify_all()
+        if news and self.on_cut_off is not None:
+            self.on_cut_off()
+
+    def runs(self) -> None:
+        """The guest runs."""
+        self._states.runs()
+
+    def never_ran(self) -> None:
+        """The guest was to run, and does not: there is nothing to follow."""
+        with self._condition:
+            self._never_ran = True
+            self._condition.notify_all()
 
     def take(self, sock: socket.socket, hello: Hello) -> bool:
         """The source wants to go on, on this connection; False: no need."""
@@ -154,19 +181,23 @@ class Arrival:
     # ---- until the last page -------------------------------------------
 
     def follow(self, connection: Connection | None, timeout_ms: int | None) -> None:
-        """Return when the last page has arrived.
+        """Return when the last page has arrived, or never_ran() was called.
 
         :param connection: the first set; taken over. None: there is none.
         :param timeout_ms: for the source to come back, each time it is lost;
             None: no limit.
         :raises IncompleteError: it did not.
         """
+        self.lost = False
         if connection is not None:
             self._connection = connection
             connection.link.watch(lambda error: self.lose(0, error))
+        self._follows = True
         while not self._await_end():
             self._recover(timeout_ms)
-        self._track.to(DestinationState.RUNNING, strict=False)
+        if self._never_ran:
+            return
+        self._states.to(DestinationState.RUNNING)
         if self._connection is not None:
             self._say_arrived(self._connection.link)
 
@@ -177,16 +208,20 @@ class Arrival:
         """
         with self._condition:
             if self._connection is None:
-                return self._complete
+                return self._is_over
             self._condition.wait_for(
-                lambda: self._complete or self._failure or self._loss or self._newcomer
+                lambda: self._is_over or self._failure or self._loss or self._newcomer
             )
             if self._failure is not None:
                 raise IncompleteError(
                     f"{self.missing_pages} pages of the guest are missing, and cannot be "
                     f"placed any more: {self._failure}"
                 ) from self._failure
-            return self._complete
+            return self._is_over
+
+    @property
+    def _is_over(self) -> bool:
+        return self._complete or self._never_ran
 
     def _say_arrived(self, link: Link) -> None:
         """Nothing depends on it: the engine has told the source already."""
@@ -200,8 +235,8 @@ class Arrival:
     def _recover(self, timeout_ms: int | None) -> None:
         """Wait for the source, and let it go on; or for the last page."""
         reason = self._drop()
-        if self._track.state is not DestinationState.RECOVERING:
-            self._track.to(DestinationState.RECOVERING, strict=False)
+        if self._states.latest is not DestinationState.RECOVERING:
+            self._states.to(DestinationState.RECOVERING)
         limit_s = threading.TIMEOUT_MAX if timeout_ms is None else timeout_ms / 1000
         deadline = time.monotonic() + limit_s
         while (newcomer := self._next_newcomer(deadline)) is not None:
@@ -212,19 +247,19 @@ class Arrival:
                 continue
             self._go_on()
             return
-        if not self._complete:
+        if not self._is_over:
             raise self._lost(reason, limit_s)
 
     def _next_newcomer(self, deadline: float) -> tuple[socket.socket, Hello] | None:
         """None: there will be none, or there is no need."""
 
         def is_over() -> object:
-            return self._complete or self._failure or self._newcomer or self._stopped
+            return self._is_over or self._failure or self._newcomer or self._stopped
 
         with self._condition:
             left_s = max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX))
             self._condition.wait_for(is_over, left_s)
-            if self._complete or self._stopped:
+            if self._is_over or self._stopped:
                 return None
             newcomer, self._newcomer = self._newcomer, None
             return newcomer
@@ -276,7 +311,7 @@ class Arrival:
 
     def _go_on(self) -> None:
         self.recoveries += 1
-        self._track.to(DestinationState.POSTCOPY, strict=False)
+        self._states.to(DestinationState.POSTCOPY)
         pause, self._pause = self._pause, None
         if pause is not None:
             pause.undo()
@@ -288,13 +323,13 @@ class Arrival:
             f"the source is out of reach, and {self.missing_pages} pages of the guest are "
             f"missing; whoever needs one of them waits ({how}; {reason})"
         )
-        if self._options.pause_when_lost and self._pause is None:
+        if self._options.pause_when_lost and self._pause is None and self._states.running:
             assert self._machine is not None
             self._pause = PatientPause(self._machine)
             words += f"; {self._pause.words}"
-        self._track.to(DestinationState.LOST, strict=False)
+        self._states.to(DestinationState.LOST)
         with self._condition:
-            self._stopped = False
+            self._stopped, self.lost = False, True
         return IncompleteError(words)
 
     def _drop(self) -> str:

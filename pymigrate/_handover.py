@@ -4,6 +4,10 @@
 COMMIT and ABORT may come on the control connection, or on a query connection
 after that was lost, or at the same time as the destination gives up waiting.
 Whichever takes the lock first decides; the others learn what was decided.
+
+Where pages are missing, the hooks that let the guest run may wait for one. They
+have a thread of their own then, for it may take another set of connections to
+bring the page, and the one who gave the word is the one who can make them.
 """
 
 from __future__ import annotations
@@ -36,6 +40,8 @@ class Fate(str, Enum):
 
 # Resuming takes milliseconds; who asks meanwhile waits so long for the end.
 SETTLE_S = 5.0
+# And so long where a page that is needed could not come.
+CUT_OFF_SETTLE_S = 0.2
 
 
 class Handover:
@@ -52,11 +58,25 @@ class Handover:
         self.resume_ms = 0.0
         self.source_knows = threading.Event()
         self.on_decided: Callable[[], None] | None = None
-        # Pages that are still missing while the guest runs, or may soon.
-        self.arrival: Arrival | None = None
+        self._arrival: Arrival | None = None
         self._machine: Machine | None = None
         self._fate = Fate.PREPARING
+        self._forbidden = ""
         self._condition = threading.Condition()
+
+    @property
+    def arrival(self) -> Arrival | None:
+        """Pages that are still missing while the guest runs, or may soon."""
+        return self._arrival
+
+    def expect(self, arrival: Arrival) -> None:
+        """Pages may come late; before prepare()."""
+        self._arrival = arrival
+        arrival.on_cut_off = self._notice
+
+    @property
+    def _is_late(self) -> bool:
+        return self._arrival is not None and self._arrival.begun
 
     @property
     def fate(self) -> Fate:
@@ -87,17 +107,19 @@ class Handover:
         self.track.notify(DestinationState.PREPARED)
 
     def commit(self) -> Fate:
-        """Run the guest, if that is still possible; returns what became of it."""
+        """Run the guest, if that is still possible.
+
+        :returns: what became of it, as settled().
+        """
         with self._condition:
             mine = self._fate is Fate.PREPARED
             if mine:
                 self._fate = Fate.COMMITTED
                 self.track.advance(DestinationState.COMMITTED)
         if mine:
-            self._run()
             if self.on_decided is not None:
                 self.on_decided()
-            return self._fate
+            self._start()
         return self.settled()
 
     def abort(self, reason: str) -> Fate:
@@ -130,10 +152,47 @@ class Handover:
             return self._fate
 
     def settled(self) -> Fate:
-        """Wait until a decision that was made is carried out, for a while."""
+        """Wait until a decision that was made is carried out, for a while.
+
+        :returns: COMMITTED where that takes longer, or needs pages that cannot
+            come as things are.
+        """
         with self._condition:
-            self._condition.wait_for(lambda: self._fate is not Fate.COMMITTED, SETTLE_S)
+            if not self._condition.wait_for(self._is_settled, CUT_OFF_SETTLE_S):
+                self._condition.wait_for(lambda: self._is_settled() or self._is_cut_off(), SETTLE_S)
             return self._fate
+
+    def ended(self) -> Fate:
+        """Wait until a decision that was made is carried out."""
+        with self._condition:
+            self._condition.wait_for(self._is_settled)
+            return self._fate
+
+    def forbid(self, reason: str) -> None:
+        """Never run the guest, unless resuming it has begun. Any thread."""
+        with self._condition:
+            self._forbidden = reason
+
+    def _is_settled(self) -> bool:
+        return self._fate is not Fate.COMMITTED
+
+    def _is_cut_off(self) -> bool:
+        return self._is_late and self._arrival is not None and self._arrival.is_cut_off
+
+    def _notice(self) -> None:
+        with self._condition:
+            self._condition.notify_all()
+
+    def _start(self) -> None:
+        if self._is_late:
+            threading.Thread(target=self._run, name="pmig-run", daemon=True).start()
+        else:
+            self._run()
+
+    def _check_wanted(self) -> None:
+        with self._condition:
+            if self._forbidden:
+                raise CancelledError(self._forbidden)
 
     def _run(self) -> None:
         """COMMITTED, by us alone: before_run and resume, once."""
@@ -143,23 +202,30 @@ class Handover:
         try:
             self.track.notify(DestinationState.COMMITTED)
             hook("preparing to run", machine.before_run)
+            self._check_wanted()
         except Exception as error:
             # Not one instruction was run: the source may have it back.
-            with self._condition:
-                self._settle(Fate.ABORTED, str(error))
+            self._fail(Fate.ABORTED, str(error))
             return
         try:
             hook("resuming the guest", machine.resume)
         except Exception as error:
             self.track.to(DestinationState.BROKEN)
-            with self._condition:
-                self._settle(Fate.BROKEN, str(error))
+            self._fail(Fate.BROKEN, str(error))
             return
         self.resume_ms = watch.elapsed_ms()
-        late = self.arrival is not None and self.arrival.begun
-        self.track.to(DestinationState.POSTCOPY if late else DestinationState.RUNNING)
+        if self._arrival is not None and self._is_late:
+            self._arrival.runs()
+        else:
+            self.track.to(DestinationState.RUNNING)
         with self._condition:
             self._settle(Fate.RUNNING, "")
+
+    def _fail(self, fate: Fate, reason: str) -> None:
+        with self._condition:
+            self._settle(fate, reason)
+        if self._arrival is not None:
+            self._arrival.never_ran()
 
     def _settle(self, fate: Fate, reason: str) -> None:
         self._fate, self.reason = fate, reason

@@ -21,7 +21,7 @@ from pymigrate._link import Link
 from pymigrate._outgoing import Outgoing
 from pymigrate._preparation import Preparation, resend_stale
 from pymigrate._rehearsal import RehearsalThread, costs_of, shortest
-from pymigrate._resolve import Resolver, Verdict, VerdictKind
+from pymigrate._resolve import Resolver, Verdict, VerdictKind, verdict_of
 from pymigrate._rounds import Rounds
 from pymigrate._verify import verify_pages
 from pymigrate._wiring import Wiring
@@ -352,7 +352,7 @@ class Migration(Flow):
         if isinstance(answer, Aborted):
             return self._accept(Verdict(VerdictKind.ABORTED, answer.reason))
         assert isinstance(answer, Status)
-        return self._accept(Verdict(VerdictKind.UNKNOWN, f"{answer.state}: {answer.reason}"))
+        return self._accept(verdict_of(answer))
 
     def _farewell(self) -> None:
         # The guest runs elsewhere: nothing here can fail the migration now.

@@ -20,7 +20,7 @@ from pymigrate._trouble import Trouble
 from pymigrate.errors import MigrateError
 from pymigrate.protocol import Abort, Aborted, Commit, Done, Query, Running, Status
 
-__all__ = ["Resolver", "Verdict", "VerdictKind"]
+__all__ = ["Resolver", "Verdict", "VerdictKind", "verdict_of"]
 
 RETRY_S = 0.2
 
@@ -95,8 +95,15 @@ class Resolver:
 
 
 def _verdict(link: Link, status: Status) -> Verdict:
-    if status.state == "running":
+    verdict = verdict_of(status)
+    if verdict.kind is VerdictKind.RUNNING:
         link.send(Done())
+    return verdict
+
+
+def verdict_of(status: Status) -> Verdict:
+    """What an answer means."""
+    if status.state == "running":
         return Verdict(VerdictKind.RUNNING)
     if status.state == "aborted":
         return Verdict(VerdictKind.ABORTED, status.reason)

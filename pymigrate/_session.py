@@ -112,7 +112,7 @@ class Session:
     def serve(self, factory: MachineFactory) -> None:
         """Follow the migration to its end.
 
-        :raises IncompleteError: the guest runs here, and lacks pages.
+        :raises IncompleteError: the guest runs here, or will, and lacks pages.
         :raises MigrateError: it failed, and the guest was never run here.
         """
         try:
@@ -135,6 +135,8 @@ class Session:
 
         :param timeout_ms: for how long; None: no limit.
         :raises IncompleteError: as before.
+        :raises PeerFailedError: the guest was not run after all; its machine is
+            the caller's to close.
         """
         self._follow_pages(None, timeout_ms)
 
@@ -148,6 +150,11 @@ class Session:
     def faults(self) -> FaultReport | None:
         """What waiting for pages has cost so far. Any thread."""
         return self._arrival.report() if self._arrival is not None else None
+
+    @property
+    def is_lost(self) -> bool:
+        """Pages are missing, and the source was waited for in vain. Any thread."""
+        return self._arrival is not None and self._arrival.lost
 
     @property
     def missing_pages(self) -> int:
@@ -211,14 +218,19 @@ class Session:
             )
         except EngineError as error:
             return str(error)
-        self._arrival = self.handover.arrival = arrival
+        self._arrival = arrival
+        self.handover.expect(arrival)
         self.trouble.on_trouble(self._release_waits)
         return ""
 
     def _release_waits(self, error: MigrateError) -> None:
-        """Loading the state may wait for a page that will not come."""
-        if self._arrival is not None and self.handover.abort_unprepared(str(error)):
+        """Loading the state, or letting the guest run, may wait for a page that
+        will not come.
+        """
+        assert self._arrival is not None
+        if self.handover.abort_unprepared(str(error)):
             self._arrival.abandon()
+        self._arrival.lose(0, error)
 
     def _build(self, describe: Describe, factory: MachineFactory) -> Machine:
         """The machine that can run the described one, or a refusal."""
@@ -366,8 +378,6 @@ class Session:
             # Perhaps only the connection is lost: wait for a question.
             if self.handover.wait_for_word(limit_ms) is Fate.PREPARED:
                 raise error
-        if self.handover.settled() is Fate.ABORTED:
-            raise PeerFailedError(f"the guest was not run: {self.handover.reason}")
 
     # ---- the end -------------------------------------------------------
 
@@ -378,11 +388,15 @@ class Session:
         return Connection(self.link, self.sockets, self._intake)
 
     def _follow_pages(self, connection: Connection | None, timeout_ms: int | None) -> None:
-        """The guest runs here, or is broken here."""
+        """It is decided; the guest may be about to run."""
         arrival = self._arrival
-        if arrival is not None and arrival.begun and self.handover.fate is Fate.RUNNING:
+        if arrival is not None and arrival.begun and self.handover.runs_or_will:
             arrival.follow(connection, timeout_ms)
             connection = arrival.connection
+        if self.handover.ended() is Fate.ABORTED:
+            error = PeerFailedError(f"the guest was not run: {self.handover.reason}")
+            self._discard(error)
+            raise error
         self._conclude(connection)
 
     def _conclude(self, connection: Connection | None) -> None:
@@ -402,10 +416,12 @@ class Session:
 
     def close(self) -> None:
         """Give up what is still missing; idempotent. The guest must not run
-        then.
+        then, and is not run if it does not yet.
         """
         if self._arrival is not None:
+            self.handover.forbid("what it lacks was given up")
             self._arrival.close()
+            self.handover.ended()
 
     def _discard(self, error: BaseException) -> None:
         with contextlib.suppress(Exception):

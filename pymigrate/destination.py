@@ -41,6 +41,7 @@ from pymigrate.errors import (
     CancelledError,
     IncompleteError,
     MigrateError,
+    PeerFailedError,
     RefusedError,
     StepTimeoutError,
 )
@@ -165,13 +166,18 @@ class Destination:
         :raises RuntimeError: nothing is incomplete.
         """
         session = self._session
-        if session is None or self.state is not DestinationState.LOST:
+        if session is None or not session.is_lost:
             raise RuntimeError(f"nothing to recover in state {self.state.value}")
         try:
             with self._busy:
                 session.recover(timeout_ms)
         except IncompleteError as error:
             return self._incomplete(session, error)
+        except PeerFailedError as error:
+            machine, self._machine = self._machine, None
+            if machine is not None:
+                machine.close()
+            return self._failed(session, error)
         return self._served(session)
 
     def _incomplete(self, session: Session, error: IncompleteError) -> Report:

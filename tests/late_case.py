@@ -163,12 +163,14 @@ def trip(
     settings: Options | None = None,
     rate_bytes_per_s: int | None = None,
     direct: bool = False,
+    build: Callable[[dict[str, Any]], Vm] = build,
     **there: Any,
 ) -> Iterator[Trip]:
     """A running guest and a destination, not started yet.
 
     :param rate_bytes_per_s: of what goes to the destination.
     :param direct: past the proxy, which needs the interpreter.
+    :param build: the destination's machine, from its description.
     :param there: options that differ at the destination.
     """
     settings = settings or late_options()
