@@ -642,6 +642,14 @@ int pmig_sender_first(struct pmig_sender *sender, const uint64_t *pages,
 		      uint64_t n_pages, enum pmig_push push,
 		      struct pmig_error *err);
 
+/*
+ * What is pushed from now on. Any thread, before pmig_sender_late() or while
+ * it runs: with PMIG_PUSH_NONE until the guest runs, what is pushed does not
+ * compete with the switchover for processors.
+ */
+int pmig_sender_push(struct pmig_sender *sender, enum pmig_push push,
+		     struct pmig_error *err);
+
 /* Outstanding pages that were not sent yet. Any thread. */
 uint64_t pmig_sender_owed_pages(const struct pmig_sender *sender);
 

@@ -121,11 +121,13 @@ class Following:
     # ---- until the last page -------------------------------------------
 
     def run(self) -> None:
-        """Return when the last page has arrived.
+        """The guest runs there; return when the last page has arrived.
 
         :raises IncompleteError: the destination is out of reach.
         :raises NeverRanError: the guest may go on here.
         """
+        if self._connection is not None:
+            self._connection.sending.push_all()
         while not self._complete and not self._sent():
             self._recover()
         self.report = replace(self.report, missing_pages=0, duration_ms=self._watch.elapsed_ms())

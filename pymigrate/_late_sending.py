@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 
-from pymigrate._engine import LateStats, RoundStats, Sender
+from pymigrate._engine import LateStats, Push, RoundStats, Sender
 from pymigrate._trouble import Trouble
 from pymigrate.errors import EngineError
 
@@ -18,10 +18,12 @@ class LateSending:
     It goes on whatever becomes of who started it.
 
     :param trouble: learns of a failure.
+    :param push: what is sent at first without being asked for.
     """
 
-    def __init__(self, sender: Sender, trouble: Trouble) -> None:
+    def __init__(self, sender: Sender, trouble: Trouble, push: Push = Push.ALL) -> None:
         self._sender, self._trouble = sender, trouble
+        sender.push(push)
         self._over = threading.Event()
         self.error: EngineError | None = None
         self._thread = threading.Thread(target=self._run, name="pmig-late", daemon=True)
@@ -40,6 +42,10 @@ class LateSending:
     def figures(self) -> tuple[RoundStats, LateStats] | None:
         """Once it is over."""
         return self._sender.late_figures
+
+    def push_all(self) -> None:
+        """From now on; any thread."""
+        self._sender.push(Push.ALL)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Whether it is over; then error says how."""

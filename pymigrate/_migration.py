@@ -13,7 +13,7 @@ from functools import partial
 from pymigrate._blackout import Blackout, Captured, limit_blackout
 from pymigrate._clock import Stopwatch
 from pymigrate._dial import Connector, Dialer
-from pymigrate._engine import RoundStats, SenderOptions
+from pymigrate._engine import Push, RoundStats, SenderOptions
 from pymigrate._flow import Flow
 from pymigrate._following import Following, NeverRanError
 from pymigrate._late_sending import LateSending
@@ -312,10 +312,15 @@ class Migration(Flow):
         return True
 
     def _begin_late(self, out: Outgoing, rounds: Rounds, captured: Captured) -> None:
-        """Loading the state may need pages: they flow from now on."""
+        """Loading the state may need pages: they can be asked for from now on.
+
+        The others wait until the guest runs: both ends need their processors
+        for the switchover.
+        """
         assert self._following is not None
         pages = rounds.outstanding_pages + captured.stats.outstanding_pages
-        self._following.begin(self.link, LateSending(out.sender, self.trouble), pages)
+        sending = LateSending(out.sender, self.trouble, Push.NONE)
+        self._following.begin(self.link, sending, pages)
 
     def _verify(self) -> None:
         self.enter(SourceState.VERIFYING)

@@ -57,11 +57,11 @@ struct late_focus {
  * @todo:	per block, pages to send; atomic; owned
  * @recent:	per block, those that come first; owned
  * @left:	pages in @todo
+ * @push:	what is pushed
  * @lock:	guards the members below
  * @first:	pages by number, in the order they are needed in; owned
  * @n_first:	how many
  * @first_at:	those before it were sent
- * @push:	what is pushed
  * @recent_at:	where @recent was searched to
  * @rest_at:	where the rest was
  * @foci:	newest first
@@ -72,11 +72,11 @@ struct late_pages {
 	uint64_t *todo;
 	uint64_t *recent;
 	atomic_uint_least64_t left;
+	_Atomic enum pmig_push push;
 	pthread_mutex_t lock;
 	uint64_t *first;
 	uint64_t n_first;
 	uint64_t first_at;
-	enum pmig_push push;
 	uint64_t recent_at;
 	uint64_t rest_at;
 	struct late_focus foci[LATE_FOCI];

@@ -85,6 +85,14 @@ int pmig_sender_owe(struct pmig_sender *sender, uint64_t first_block,
 	return rc;
 }
 
+static int check_push(enum pmig_push push, struct pmig_error *err)
+{
+	if (push <= PMIG_PUSH_NONE)
+		return 0;
+	return pmig_fail(err, -EINVAL,
+			 "what is to be pushed is none of enum pmig_push");
+}
+
 int pmig_sender_first(struct pmig_sender *sender, const uint64_t *pages,
 		      uint64_t n_pages, enum pmig_push push,
 		      struct pmig_error *err)
@@ -94,14 +102,26 @@ int pmig_sender_first(struct pmig_sender *sender, const uint64_t *pages,
 	for (uint64_t i = 0; i < n_pages && !rc; i++)
 		rc = pmig_memory_check_range(
 			sender->memory, pages[i] / PMIG_BLOCK_PAGES, 1, err);
+	if (!rc)
+		rc = check_push(push, err);
 	if (rc)
 		return rc;
-	if (push > PMIG_PUSH_NONE)
-		return pmig_fail(err, -EINVAL,
-				 "what is to be pushed is none of enum "
-				 "pmig_push");
 	if (late_pages_first(&sender->late.pages, pages, n_pages, push))
 		return pmig_fail(err, -ENOMEM, "no memory for page numbers");
+	return 0;
+}
+
+int pmig_sender_push(struct pmig_sender *sender, enum pmig_push push,
+		     struct pmig_error *err)
+{
+	int rc = check_enabled(sender, err);
+
+	if (!rc)
+		rc = check_push(push, err);
+	if (rc)
+		return rc;
+	sender->late.pages.push = push;
+	sender_late_wake(&sender->late, false);
 	return 0;
 }
 

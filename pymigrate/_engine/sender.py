@@ -211,6 +211,14 @@ class Sender(Handle):
         array, err = ffi.new("uint64_t[]", list(pages)), new_error()
         check(lib.pmig_sender_first(self.pointer, array, len(pages), int(push), err), err)
 
+    def push(self, push: Push) -> None:
+        """What is sent from now on without being asked for; any thread."""
+        err = new_error()
+        codes: list[int] = []
+        self._if_open(lambda p: codes.append(lib.pmig_sender_push(p, int(push), err)))
+        for code in codes:
+            check(code, err)
+
     def late(self) -> tuple[RoundStats, LateStats]:
         """Send outstanding pages until none is missing; blocks.
 

@@ -162,6 +162,32 @@ static void test_a_sender_that_pushes_little(void)
 	late_close(&pair);
 }
 
+/* First nothing but what is asked for, and all the rest once it is told to. */
+static void test_a_sender_that_begins_to_push(void)
+{
+	struct pmig_error err;
+	struct late_pair pair;
+
+	late_open(&pair, BACKING_ANONYMOUS, SIZE_BYTES, 0);
+	late_fill(&pair, 0, N_PAGES, 7);
+	late_connect(&pair);
+	late_round(&pair, PMIG_EPOCH_FUZZY, true);
+	late_round(&pair, PMIG_EPOCH_SEALED, true);
+	CHECK_EQ(pmig_sender_push(pair.sender,
+				  (enum pmig_push)(PMIG_PUSH_NONE + 1), &err),
+		 -EINVAL);
+	CHECK_OK(pmig_sender_push(pair.sender, PMIG_PUSH_NONE, &err), err);
+	late_start(&pair);
+	for (uint64_t page = 0; page < 100; page++)
+		CHECK(late_same(&pair, page));
+	CHECK_EQ(pmig_faults_missing_pages(pair.faults), N_PAGES - 100);
+	CHECK_OK(pmig_sender_push(pair.sender, PMIG_PUSH_ALL, &err), err);
+	late_wait(&pair);
+	for (uint64_t page = 100; page < N_PAGES; page++)
+		CHECK(late_same(&pair, page));
+	late_close(&pair);
+}
+
 int main(void)
 {
 	return unit_run((struct unit_test[]){
@@ -171,6 +197,7 @@ int main(void)
 		UNIT(test_owed_again),
 		UNIT(test_pages_outside_memory_are_refused),
 		UNIT(test_a_sender_that_pushes_little),
+		UNIT(test_a_sender_that_begins_to_push),
 		UNIT_END,
 	});
 }
