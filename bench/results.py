@@ -37,6 +37,7 @@ def figures(run: Run, task: Task) -> dict[str, Any]:
     found["bytes_per_s"] = task.touched_bytes / seconds if seconds else None
     found["cpu_s_per_gib"] = sum(cpu or 0.0 for cpu in cpus) / gib if known and gib else None
     found |= _faults(run.extra)
+    found["bulk_bytes_per_s"] = _bulk_rate(run)
     for name in ("wire_bytes", "link_bytes"):
         sent_bytes = getattr(run, name)
         counts = sent_bytes is not None and task.touched_bytes and seconds
@@ -59,6 +60,17 @@ def _faults(extra: Mapping[str, Any]) -> dict[str, Any]:
         "late_bytes_per_s": 1000 * late["wire_bytes"] / duration_ms if duration_ms else None,
         "late_sent_per_outstanding": late["sent_pages"] / max(1, late["outstanding_pages"]),
     }
+
+
+def _bulk_rate(run: Run) -> float | None:
+    """Bytes on the wire per second, of the round or the pages after the switchover
+    that brought most of memory.
+    """
+    parts = [*run.rounds, *filter(None, [run.extra.get("late")])]
+    # QEMU is looked at now and then, and does not tell its rounds.
+    told = [(part["wire_bytes"], part["duration_ms"]) for part in parts if "duration_ms" in part]
+    wire_bytes, duration_ms = max(told, default=(0, 0.0))
+    return 1000 * wire_bytes / duration_ms if duration_ms else None
 
 
 def document(scenario: Scenario, task: Task, runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:

@@ -308,6 +308,12 @@ def post_copy() -> Iterator[Scenario]:
                     names(*(qemus or (later,))),
                     "time until the last page against the best of the others",
                 ),
+                Ratio(
+                    "bulk_bytes_per_s",
+                    now.name,
+                    (later.name,),
+                    "rate at which pages follow the guest against that of a round before it goes",
+                ),
             ),
             quick_task=shrunk(task),
         )

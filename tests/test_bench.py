@@ -118,6 +118,18 @@ def test_figures_of_a_run() -> None:
     assert figures(Run(outcome="not-converged", wire_bytes=1), task)["bytes_per_s"] is None
 
 
+def test_bulk_rate_is_that_of_the_largest_part() -> None:
+    task = Task(GIB, (("random", GIB),))
+    rounds = [{"wire_bytes": 900, "duration_ms": 1.0}, {"wire_bytes": 100, "duration_ms": 1.0}]
+    late = {"wire_bytes": 3000, "duration_ms": 2.0, "sent_pages": 1, "outstanding_pages": 1}
+    faults = {"count": 1, "p50_us": 1.0, "p99_us": 1.0}
+    assert figures(Run(rounds=rounds), task)["bulk_bytes_per_s"] == 900_000
+    gone = Run(rounds=rounds, extra={"late": late, "faults": faults})
+    assert figures(gone, task)["bulk_bytes_per_s"] == 1_500_000
+    looks = [{"wire_bytes": 5, "elapsed_ms": 1.0}]
+    assert figures(Run(rounds=looks), task)["bulk_bytes_per_s"] is None
+
+
 def test_fill_lays_contents_out() -> None:
     memory = bytearray(b"?" * (8 * MIB))
 
