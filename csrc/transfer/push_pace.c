@@ -16,6 +16,8 @@ static const double GROWTH = 1.5;
 /* Of the rate of the link. */
 static const double SHARE = 0.99;
 static const double DRAIN_SHARE = 0.9;
+/* Of what was asked for: less came, so that more would not come either. */
+static const double USED_SHARE = 0.97;
 static const double FIRST_RAISE = 0.02;
 static const double MAX_RAISE = 0.5;
 /* A peer that is kept from running for a moment is not a slow link. */
@@ -184,7 +186,7 @@ static bool adjust(struct push_pace *pace, const struct push_sight *sight,
 	else if (pace->draining)
 		keep(pace, sight, SHARE);
 	else if (is_due(pace, sight->now_ns) &&
-		 rate > DRAIN_SHARE * pace->space_bytes_per_s)
+		 rate > USED_SHARE * pace->space_bytes_per_s)
 		raise_rate(pace, sight);
 	else
 		return false;
