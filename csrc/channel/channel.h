@@ -20,11 +20,14 @@
  * struct channel_sight - where bytes that were written are
  * @unsent_bytes: in this host, and wait for their turn
  * @in_flight_bytes: under way, and not acknowledged by the peer
+ * @backlog_bytes: of all these, more than the path itself holds: they wait
+ *		somewhere; see channel_backlog()
  * @round_trip_ns: the shortest that was seen; 0: not known
  */
 struct channel_sight {
 	uint64_t unsent_bytes;
 	uint64_t in_flight_bytes;
+	uint32_t backlog_bytes;
 	uint64_t round_trip_ns;
 };
 

@@ -100,7 +100,9 @@ static bool socket_zero_copy_state(const struct pmig_channel *channel,
 
 	if (reason)
 		*reason = socket->zerocopy.reason;
-	return socket->zerocopy.active || is_splicing(socket);
+	/* spaced writes are copied: each is one call, and one segment */
+	return !socket->spaced &&
+	       (socket->zerocopy.active || is_splicing(socket));
 }
 
 static bool socket_settle(struct pmig_channel *channel)

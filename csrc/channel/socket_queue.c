@@ -38,6 +38,13 @@ static uint32_t count(int fd, unsigned long what)
 	return ioctl(fd, what, &bytes) || bytes < 0 ? 0 : (uint32_t)bytes;
 }
 
+/* What of these is more than fits the path. */
+static uint32_t beyond_path(const struct socket_queue *queue, uint32_t bytes)
+{
+	return bytes > queue->path_bytes ? bytes - (uint32_t)queue->path_bytes
+					 : 0;
+}
+
 uint32_t socket_queue_bytes(struct socket_queue *queue, int fd)
 {
 	uint32_t bytes = count(fd, SIOCOUTQ);
@@ -45,8 +52,7 @@ uint32_t socket_queue_bytes(struct socket_queue *queue, int fd)
 	if (!bytes)
 		return 0;
 	look_at_path(queue, fd);
-	return bytes > queue->path_bytes ? bytes - (uint32_t)queue->path_bytes
-					 : 0;
+	return beyond_path(queue, bytes);
 }
 
 void socket_queue_look(struct socket_queue *queue, int fd,
@@ -61,6 +67,7 @@ void socket_queue_look(struct socket_queue *queue, int fd,
 		/* some may have been sent in between */
 		.in_flight_bytes =
 			unacknowledged > unsent ? unacknowledged - unsent : 0,
+		.backlog_bytes = beyond_path(queue, unacknowledged),
 		.round_trip_ns = queue->round_trip_ns,
 	};
 }

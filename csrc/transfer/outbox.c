@@ -30,9 +30,15 @@ void outbox_fini(struct outbox *box)
 	box->slots = NULL;
 }
 
+uint32_t outbox_backlog(const struct outbox *box)
+{
+	return box->watched ? box->backlog_bytes
+			    : channel_backlog(box->channel);
+}
+
 int outbox_ready(struct outbox *box, struct pmig_error *err)
 {
-	if (box->n_pieces)
+	if (box->n_pieces || box->watched)
 		return 0;
 	return channel_wait_writable(box->channel, &box->wait, err);
 }
@@ -79,7 +85,7 @@ static bool is_full(const struct outbox *box)
 
 static bool is_link_idle(const struct outbox *box)
 {
-	return box->n_bytes >= OUTBOX_EAGER_BYTES &&
+	return !box->watched && box->n_bytes >= OUTBOX_EAGER_BYTES &&
 	       channel_backlog(box->channel) == 0;
 }
 
@@ -132,7 +138,7 @@ int outbox_flush(struct outbox *box, struct pmig_error *err)
 
 	if (box->n_pieces == 0)
 		return 0;
-	if (channel_backlog(box->channel))
+	if (outbox_backlog(box))
 		box->waiting_bytes += bytes;
 	rc = wait_for_turn(box, err);
 	if (!rc)

@@ -42,6 +42,9 @@ static_assert(OUTBOX_SLOT_BYTES % 8 == 0, "slots stay aligned");
  * @wait:	how long writing may take
  * @pace:	the bandwidth limit; borrowed
  * @catalogue:	is told where frames are, or NULL; borrowed
+ * @watched:	whoever fills it looks at the channel before each frame, and
+ *		writes each at once: nothing of that is done here again
+ * @backlog_bytes: that were waiting then
  * @sequence:	number of the next frame
  * @wire_bytes:	bytes written so far
  * @waiting_bytes: of those, what came while there was a backlog
@@ -60,6 +63,8 @@ struct outbox {
 	struct channel_wait wait;
 	struct pace *pace;
 	struct catalogue *catalogue;
+	bool watched;
+	uint32_t backlog_bytes;
 	uint64_t sequence;
 	uint64_t wire_bytes;
 	uint64_t waiting_bytes;
@@ -79,6 +84,9 @@ int outbox_init(struct outbox *box, struct pmig_channel *channel,
 		const struct channel_wait *wait, struct pace *pace,
 		struct pmig_error *err);
 void outbox_fini(struct outbox *box);
+
+/* Bytes that were written before and wait: as they are, or were seen. */
+uint32_t outbox_backlog(const struct outbox *box);
 
 /*
  * Call before looking at the pages of a frame. Where the channel is full and

@@ -27,13 +27,15 @@ struct pusher {
 
 static struct push_sight look(struct send_worker *worker)
 {
-	struct channel_sight seen = channel_look(worker->box.channel);
+	struct outbox *box = &worker->box;
+	struct channel_sight seen = channel_look(box->channel);
 	uint64_t asked_ns = worker->sender->late.asked_ns;
 	uint64_t now_ns = pmig_now_ns();
 
+	box->backlog_bytes = seen.backlog_bytes;
 	return (struct push_sight){
 		.now_ns = now_ns,
-		.written_bytes = worker->box.wire_bytes,
+		.written_bytes = box->wire_bytes,
 		.pushed_pages = worker->round.sent_pages,
 		.placed_pages = worker->placed_pages,
 		.unsent_bytes = seen.unsent_bytes,
@@ -191,6 +193,7 @@ int send_pushed(struct send_worker *worker, struct pmig_error *err)
 	struct pusher pusher = {.worker = worker};
 	int rc = 0;
 
+	worker->box.watched = true;
 	pmig_thread_hasten(PMIG_HASTE_LINK);
 	prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
 	push_pace_init(&pusher.pace);

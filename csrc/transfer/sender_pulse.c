@@ -104,5 +104,5 @@ void sender_pulse(struct send_worker *worker)
 	worker->encoder.climate = climate_of_worker(climate, sender->n_active);
 	worker->encoder.climate.queued_ns =
 		worker->encoder.climate.link_ns_per_byte *
-		channel_backlog(worker->box.channel);
+		outbox_backlog(&worker->box);
 }

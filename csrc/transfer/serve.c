@@ -170,6 +170,8 @@ int send_answers(struct send_worker *worker, struct pmig_error *err)
 	bool over = false;
 	int rc = 0;
 
+	/* an answer is written whatever waits */
+	worker->box.watched = true;
 	pmig_thread_hasten(PMIG_HASTE_FAULT);
 	while (!rc && !over) {
 		rc = read_message(worker, frame, sequence++, err);
