@@ -18,12 +18,14 @@ class LateSending:
     It goes on whatever becomes of who started it.
 
     :param trouble: learns of a failure.
-    :param push: what is sent at first without being asked for.
+    :param push: what is sent at first without being asked for; None: what the
+        sender was told before.
     """
 
-    def __init__(self, sender: Sender, trouble: Trouble, push: Push = Push.ALL) -> None:
+    def __init__(self, sender: Sender, trouble: Trouble, push: Push | None = None) -> None:
         self._sender, self._trouble = sender, trouble
-        sender.push(push)
+        if push is not None:
+            sender.push(push)
         self._over = threading.Event()
         self.error: EngineError | None = None
         self._thread = threading.Thread(target=self._run, name="pmig-late", daemon=True)
