@@ -174,6 +174,13 @@ void late_send(struct late_pair *pair)
 	pair->is_sending = true;
 }
 
+void late_leave_all(struct late_pair *pair)
+{
+	late_connect(pair);
+	late_round(pair, PMIG_EPOCH_FUZZY, true);
+	late_round(pair, PMIG_EPOCH_SEALED, true);
+}
+
 void late_start(struct late_pair *pair)
 {
 	struct pmig_error err;
@@ -197,6 +204,14 @@ void late_wait(struct late_pair *pair)
 	late_join(pair);
 	CHECK_OK(pair->late_rc, pair->late_err);
 	CHECK_EQ(pmig_faults_missing_pages(pair->faults), 0);
+}
+
+void late_await(struct late_pair *pair, uint64_t n_missing)
+{
+	struct pmig_error err;
+
+	while (pmig_faults_missing_pages(pair->faults) > n_missing)
+		pmig_faults_wait(pair->faults, 1, &err);
 }
 
 void late_fill(struct late_pair *pair, uint64_t first_page, uint64_t n_pages,

@@ -58,6 +58,9 @@ void late_reconnect(struct late_pair *pair);
 /* One epoch: a round of pages, or of names of pages (defer). */
 void late_round(struct late_pair *pair, enum pmig_epoch_kind kind, bool defer);
 
+/* Connect, and name all pages instead of sending them, in two epochs. */
+void late_leave_all(struct late_pair *pair);
+
 /* The guest may run: faults are handled, and late pages are sent. */
 void late_start(struct late_pair *pair);
 
@@ -69,6 +72,9 @@ void late_join(struct late_pair *pair);
 
 /* Wait until nothing is missing; fails the test where that takes too long. */
 void late_wait(struct late_pair *pair);
+
+/* Wait until so many are missing, or fewer. */
+void late_await(struct late_pair *pair, uint64_t n_missing);
 
 /* Fill pages of the source with what tells them apart, and mark them. */
 void late_fill(struct late_pair *pair, uint64_t first_page, uint64_t n_pages,

@@ -112,9 +112,7 @@ static void test_compressed(void)
 	late_open(&pair, BACKING_ANONYMOUS, SIZE_BYTES, 0);
 	pair.tuning.compression = PMIG_COMPRESSION_ZSTD;
 	late_fill(&pair, 0, N_PAGES, 7);
-	late_connect(&pair);
-	late_round(&pair, PMIG_EPOCH_FUZZY, true);
-	late_round(&pair, PMIG_EPOCH_SEALED, true);
+	late_leave_all(&pair);
 	late_start(&pair);
 	start_readers(&pair, readers);
 	join_readers(readers);
@@ -253,9 +251,7 @@ static void check_holes(enum backing backing)
 
 	late_open(&pair, backing, SIZE_BYTES, 0);
 	late_fill(&pair, 0, N_PAGES / 8, 3);
-	late_connect(&pair);
-	late_round(&pair, PMIG_EPOCH_FUZZY, true);
-	late_round(&pair, PMIG_EPOCH_SEALED, true);
+	late_leave_all(&pair);
 	CHECK(pmig_faults_missing_pages(pair.faults) < N_PAGES / 4);
 	CHECK_OK(pmig_faults_start(pair.faults, &pair.late_err), pair.late_err);
 	/* nothing is sent yet */
@@ -353,9 +349,7 @@ static void test_removals_while_pages_flow(void)
 
 	late_open(&pair, BACKING_ANONYMOUS, SIZE_BYTES, 0);
 	late_fill(&pair, 0, N_PAGES, 5);
-	late_connect(&pair);
-	late_round(&pair, PMIG_EPOCH_FUZZY, true);
-	late_round(&pair, PMIG_EPOCH_SEALED, true);
+	late_leave_all(&pair);
 	late_start(&pair);
 	CHECK_EQ(pthread_create(&thread, NULL, remove_often, &pair), 0);
 	for (uint64_t page = 0; page < N_PAGES / 2; page++)
@@ -399,9 +393,7 @@ static void test_removals_beside_faults_on_holes(void)
 
 	late_open(&pair, BACKING_ANONYMOUS, SIZE_BYTES, 0);
 	late_fill(&pair, 0, N_PAGES / 8, 3);
-	late_connect(&pair);
-	late_round(&pair, PMIG_EPOCH_FUZZY, true);
-	late_round(&pair, PMIG_EPOCH_SEALED, true);
+	late_leave_all(&pair);
 	CHECK_OK(pmig_faults_start(pair.faults, &pair.late_err), pair.late_err);
 	for (uint64_t i = 0; i < HOLE_USERS; i++) {
 		users[i] = (struct hole_user){
@@ -433,9 +425,7 @@ static void check_cuts(enum backing backing)
 	late_open(&pair, backing, SIZE_BYTES, 0);
 	pair.tuning.bandwidth_limit_bytes_per_s = 40 * MIB;
 	late_fill(&pair, 0, N_PAGES, 7);
-	late_connect(&pair);
-	late_round(&pair, PMIG_EPOCH_FUZZY, true);
-	late_round(&pair, PMIG_EPOCH_SEALED, true);
+	late_leave_all(&pair);
 	late_start(&pair);
 	start_readers(&pair, readers);
 	for (int i = 0; i < 6; i++) {
@@ -468,9 +458,7 @@ static void test_missing_pages_are_never_zeros(void)
 
 	late_open(&pair, BACKING_ANONYMOUS, SIZE_BYTES, 0);
 	late_fill(&pair, 0, N_PAGES, 7);
-	late_connect(&pair);
-	late_round(&pair, PMIG_EPOCH_FUZZY, true);
-	late_round(&pair, PMIG_EPOCH_SEALED, true);
+	late_leave_all(&pair);
 	CHECK_OK(pmig_faults_start(pair.faults, &pair.late_err), pair.late_err);
 	late_disconnect(&pair, true);
 	pmig_faults_free(pair.faults);
@@ -489,9 +477,7 @@ static void test_wait_says_how_many(void)
 
 	late_open(&pair, BACKING_ANONYMOUS, SIZE_BYTES, 0);
 	late_fill(&pair, 0, N_PAGES, 7);
-	late_connect(&pair);
-	late_round(&pair, PMIG_EPOCH_FUZZY, true);
-	late_round(&pair, PMIG_EPOCH_SEALED, true);
+	late_leave_all(&pair);
 	CHECK_OK(pmig_faults_start(pair.faults, &err), err);
 	CHECK_EQ(pmig_faults_wait(pair.faults, 1, &err), -ETIMEDOUT);
 	snprintf(words, sizeof(words), "%d pages", N_PAGES);

@@ -144,17 +144,14 @@ static void test_a_sender_that_pushes_little(void)
 
 	late_open(&pair, BACKING_ANONYMOUS, SIZE_BYTES, 0);
 	late_fill(&pair, 0, N_PAGES, 7);
-	late_connect(&pair);
-	late_round(&pair, PMIG_EPOCH_FUZZY, true);
-	late_round(&pair, PMIG_EPOCH_SEALED, true);
+	late_leave_all(&pair);
 	CHECK_OK(
 		pmig_sender_first(pair.sender, first, 4, PMIG_PUSH_FIRST, &err),
 		err);
 	late_start(&pair);
 	for (uint64_t page = 0; page < 100; page++)
 		CHECK(late_same(&pair, page));
-	while (pmig_faults_missing_pages(pair.faults) > N_PAGES - 104)
-		pmig_faults_wait(pair.faults, 1, &err);
+	late_await(&pair, N_PAGES - 104);
 	CHECK(pmig_faults_missing_pages(pair.faults) > N_PAGES / 2);
 	for (uint64_t page = 100; page < N_PAGES; page++)
 		CHECK(late_same(&pair, page));
@@ -170,9 +167,7 @@ static void test_a_sender_that_begins_to_push(void)
 
 	late_open(&pair, BACKING_ANONYMOUS, SIZE_BYTES, 0);
 	late_fill(&pair, 0, N_PAGES, 7);
-	late_connect(&pair);
-	late_round(&pair, PMIG_EPOCH_FUZZY, true);
-	late_round(&pair, PMIG_EPOCH_SEALED, true);
+	late_leave_all(&pair);
 	CHECK_EQ(pmig_sender_push(pair.sender,
 				  (enum pmig_push)(PMIG_PUSH_NONE + 1), &err),
 		 -EINVAL);
@@ -181,8 +176,7 @@ static void test_a_sender_that_begins_to_push(void)
 	for (uint64_t page = 0; page < 100; page++)
 		CHECK(late_same(&pair, page));
 	/* the guest goes on before the page is counted */
-	while (pmig_faults_missing_pages(pair.faults) > N_PAGES - 100)
-		pmig_faults_wait(pair.faults, 1, &err);
+	late_await(&pair, N_PAGES - 100);
 	CHECK_EQ(pmig_faults_missing_pages(pair.faults), N_PAGES - 100);
 	CHECK_OK(pmig_sender_push(pair.sender, PMIG_PUSH_ALL, &err), err);
 	late_wait(&pair);
