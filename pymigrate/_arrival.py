@@ -323,6 +323,7 @@ class Arrival:
             f"the source is out of reach, and {self.missing_pages} pages of the guest are "
             f"missing; whoever needs one of them waits ({how}; {reason})"
         )
+        # One that does not run yet stands still anyway.
         if self._options.pause_when_lost and self._pause is None and self._states.running:
             assert self._machine is not None
             self._pause = PatientPause(self._machine)

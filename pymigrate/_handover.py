@@ -75,8 +75,9 @@ class Handover:
         arrival.on_cut_off = self._notice
 
     @property
-    def _is_late(self) -> bool:
-        return self._arrival is not None and self._arrival.begun
+    def _late(self) -> Arrival | None:
+        """Where pages are missing: what brings them."""
+        return self._arrival if self._arrival is not None and self._arrival.begun else None
 
     @property
     def fate(self) -> Fate:
@@ -177,17 +178,17 @@ class Handover:
         return self._fate is not Fate.COMMITTED
 
     def _is_cut_off(self) -> bool:
-        return self._is_late and self._arrival is not None and self._arrival.is_cut_off
+        return self._late is not None and self._late.is_cut_off
 
     def _notice(self) -> None:
         with self._condition:
             self._condition.notify_all()
 
     def _start(self) -> None:
-        if self._is_late:
-            threading.Thread(target=self._run, name="pmig-run", daemon=True).start()
-        else:
+        if self._late is None:
             self._run()
+        else:
+            threading.Thread(target=self._run, name="pmig-run", daemon=True).start()
 
     def _check_wanted(self) -> None:
         with self._condition:
@@ -214,18 +215,18 @@ class Handover:
             self._fail(Fate.BROKEN, str(error))
             return
         self.resume_ms = watch.elapsed_ms()
-        if self._arrival is not None and self._is_late:
-            self._arrival.runs()
-        else:
+        if self._late is None:
             self.track.to(DestinationState.RUNNING)
+        else:
+            self._late.runs()
         with self._condition:
             self._settle(Fate.RUNNING, "")
 
     def _fail(self, fate: Fate, reason: str) -> None:
         with self._condition:
             self._settle(fate, reason)
-        if self._arrival is not None:
-            self._arrival.never_ran()
+        if self._late is not None:
+            self._late.never_ran()
 
     def _settle(self, fate: Fate, reason: str) -> None:
         self._fate, self.reason = fate, reason

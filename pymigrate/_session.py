@@ -416,12 +416,17 @@ class Session:
 
     def close(self) -> None:
         """Give up what is still missing; idempotent. The guest must not run
-        then, and is not run if it does not yet.
+        then; forbid() keeps it from that.
         """
         if self._arrival is not None:
-            self.handover.forbid("what it lacks was given up")
             self._arrival.close()
+            # A hook that waited for a page goes on.
             self.handover.ended()
+
+    def forbid(self) -> Fate:
+        """Never run the guest if it does not yet; whether it does."""
+        self.handover.forbid("what it lacks was given up")
+        return self.handover.settled()
 
     def _discard(self, error: BaseException) -> None:
         with contextlib.suppress(Exception):

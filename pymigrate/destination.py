@@ -331,7 +331,8 @@ class Destination:
             sock.close()
         machine, self._machine = self._machine, None
         if self._session is not None:
-            if machine is not None and self._session.missing_pages:
+            runs = self._session.forbid() is Fate.RUNNING
+            if machine is not None and runs and self._session.missing_pages:
                 # Those of its vCPUs that wait for a page fail after this.
                 PatientPause(machine, CLOSE_PATIENCE_S)
             self._session.close()
