@@ -33,6 +33,9 @@ def main() -> int:
     if not chosen and not _micro_chosen(options):
         print("bench: no scenario of that name; --list names them", file=sys.stderr)
         return 2
+    if any(not _adjust(scenario, options)[0].contenders for scenario in chosen):
+        print(f"bench: no contender of that name; there are {_names(chosen)}", file=sys.stderr)
+        return 2
     names = [scenario.name for scenario in chosen] + [NAME] * _micro_chosen(options)
     if options.page:
         _write_page(options.results)
@@ -52,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", action="append", metavar="NAME", help="these scenarios, with * and ?; repeatable"
     )
-    parser.add_argument("--contenders", metavar="NAME", help="only contenders like this, with *")
+    parser.add_argument(
+        "--contenders", action="append", metavar="NAME", help="only these, with *; repeatable"
+    )
     parser.add_argument("--pairs", type=int, metavar="N", help="how often everybody runs")
     parser.add_argument("--quick", action="store_true", help="small guests, once each")
     parser.add_argument("--discard", action="store_true", help="only print, keep no results")
@@ -120,6 +125,11 @@ def _write_page(folder: Path) -> None:
     print(f"\nthe page is {page}")
 
 
+def _names(chosen: list[Scenario]) -> str:
+    """Of everybody in these scenarios, once each."""
+    return ", ".join({c.name: None for scenario in chosen for c in scenario.contenders})
+
+
 def _adjust(scenario: Scenario, options: argparse.Namespace) -> tuple[Scenario, Task]:
     """The scenario as the command line wants it."""
     task = scenario.quick_task if options.quick and scenario.quick_task else scenario.task
@@ -130,7 +140,7 @@ def _adjust(scenario: Scenario, options: argparse.Namespace) -> tuple[Scenario, 
     contenders = tuple(
         contender
         for contender in scenario.contenders
-        if fnmatch.fnmatch(contender.name, options.contenders or "*")
+        if any(fnmatch.fnmatch(contender.name, name) for name in options.contenders or ["*"])
     )
     title = scenario.title
     if task.memory_bytes != scenario.task.memory_bytes:
