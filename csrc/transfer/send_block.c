@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* send_block.c - one block on its way; theory in sender.h and encode.h */
 #include "base/bitmap.h"
+#include "page/fetch.h"
 #include "transfer/draft.h"
 
 /* Pages of a block may then be sent by several workers, and never again. */
@@ -21,15 +22,25 @@ static void add_plain(struct draft *draft, unsigned int page, bool hole)
 			  PMIG_PAGE_BYTES);
 }
 
+/* The first of these pages is read next. */
+static void fetch_first(const struct draft *draft, uint64_t pages)
+{
+	if (pages)
+		pmig_page_fetch(draft_page(
+			draft, (unsigned int)__builtin_ctzll(pages)));
+}
+
 /* From where the pages lie; docs/stream-format.md, "Suspect pages". */
 static void send_plain(struct draft *draft, uint64_t present)
 {
 	struct encoder *encoder = &draft->worker->encoder;
 
 	draft->guest_memory = true;
-	for (uint64_t left = draft->pages->mask; left; left &= left - 1) {
+	for (uint64_t left = draft->pages->mask; left;) {
 		unsigned int page = (unsigned int)__builtin_ctzll(left);
 
+		left &= left - 1;
+		fetch_first(draft, left & present);
 		add_plain(draft, page, !(present >> page & 1));
 	}
 	if (encoder->prints && !is_late(draft->worker))
