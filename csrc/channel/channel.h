@@ -79,11 +79,13 @@ struct channel_ops {
  * struct pmig_channel - base of every kind
  * @ops:	its kind
  * @fd:		the caller's descriptor, or -1
+ * @local:	the peer runs on this host, and shares its processors
  * @blocked_ns:	time spent waiting until something could be written
  */
 struct pmig_channel {
 	const struct channel_ops *ops;
 	int fd;
+	bool local;
 	atomic_uint_least64_t blocked_ns;
 };
 

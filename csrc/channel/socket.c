@@ -208,6 +208,7 @@ int pmig_channel_from_socket(int fd, struct pmig_channel **channel,
 		return pmig_fail(err, -ENOMEM, "no memory for a channel");
 	made->base.ops = &socket_ops;
 	made->base.fd = fd;
+	made->base.local = socket_path_stays_here(fd);
 	zerocopy_init(&made->zerocopy);
 	splice_init(&made->splice);
 	*channel = &made->base;

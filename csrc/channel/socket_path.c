@@ -49,6 +49,8 @@ bool socket_path_is_local(const struct sockaddr_storage *here,
 
 	if (here->ss_family != there->ss_family)
 		return false;
+	if (here->ss_family == AF_UNIX)
+		return true;
 	if (here->ss_family == AF_INET6)
 		return memcmp(&here6->sin6_addr, &there6->sin6_addr,
 			      sizeof(here6->sin6_addr)) == 0;
@@ -57,6 +59,16 @@ bool socket_path_is_local(const struct sockaddr_storage *here,
 	return here4->sin_addr.s_addr == there4->sin_addr.s_addr ||
 	       (is_loopback4(here4->sin_addr) &&
 		is_loopback4(there4->sin_addr));
+}
+
+bool socket_path_stays_here(int fd)
+{
+	struct sockaddr_storage here = {0}, there = {0};
+	socklen_t here_size = sizeof(here), there_size = sizeof(there);
+
+	return getsockname(fd, (struct sockaddr *)&here, &here_size) == 0 &&
+	       getpeername(fd, (struct sockaddr *)&there, &there_size) == 0 &&
+	       socket_path_is_local(&here, &there);
 }
 
 /*
@@ -70,14 +82,10 @@ bool socket_path_is_local(const struct sockaddr_storage *here,
 static void choose_congestion_control(int fd)
 {
 	static const char name[] = "reno";
-	struct sockaddr_storage here = {0}, there = {0};
-	socklen_t here_size = sizeof(here), there_size = sizeof(there);
 
-	if (getsockname(fd, (struct sockaddr *)&here, &here_size) ||
-	    getpeername(fd, (struct sockaddr *)&there, &there_size) ||
-	    !socket_path_is_local(&here, &there))
-		return;
-	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, strlen(name));
+	/* a unix socket has no such option, and no congestion */
+	if (socket_path_stays_here(fd))
+		setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, strlen(name));
 }
 
 bool socket_path_space(int fd, uint64_t bytes_per_s)

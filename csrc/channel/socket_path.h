@@ -13,6 +13,9 @@ void socket_path_tune(int fd);
 /* Have the kernel send no faster than this; false where it cannot. */
 bool socket_path_space(int fd, uint64_t bytes_per_s);
 
+/* Are both ends of the connection on this host? */
+bool socket_path_stays_here(int fd);
+
 /* Do both ends, as getsockname() and getpeername() tell, lie on one host? */
 bool socket_path_is_local(const struct sockaddr_storage *here,
 			  const struct sockaddr_storage *there);

@@ -21,6 +21,21 @@ uint64_t arrival_by_encoding(const struct arrival *arrival, uint32_t encodings)
 	return found;
 }
 
+/*
+ * In one step, and not by a fault for each page that is written. A block of
+ * which something is left out stays as sparse as it comes.
+ */
+static void allocate_block(struct reader *reader, const struct arrival *arrival)
+{
+	const struct pmig_receiver *receiver = reader->receiver;
+
+	if (receiver->written[arrival->number] ||
+	    arrival_stored(arrival) != arrival->block.valid)
+		return;
+	/* a failure here is met again, and reported, by the write */
+	pmig_memory_populate(receiver->memory, arrival->number, 1, NULL);
+}
+
 /* Memory starts as zeros: only a page that was written needs clearing. */
 static void clear_pages(struct reader *reader, const struct arrival *arrival)
 {
@@ -235,7 +250,8 @@ int reader_pages(struct reader *reader, struct pmig_error *err)
 		rc = check_first_time(reader, &arrival, err);
 	if (rc)
 		return rc;
-	prefault_note(&reader->receiver->prefault, arrival.number);
+	if (prefault_note(&reader->receiver->prefault, arrival.number))
+		allocate_block(reader, &arrival);
 	clear_pages(reader, &arrival);
 	rc = arrival_read(reader, &arrival, err);
 	if (!rc)

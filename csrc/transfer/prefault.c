@@ -37,13 +37,19 @@ static const struct block_range *current_range(struct prefault *prefault)
 	return &prefault->ranges[prefault->range];
 }
 
+/* Is nothing to be allocated any more, whatever the list says? */
+static bool is_over(const struct prefault *prefault)
+{
+	return prefault->stopping || (prefault->passed && !prefault->goes_on);
+}
+
 /* Take the next step off the list; false when there is none. */
 static bool take_step(struct prefault *prefault, struct block_range *step)
 {
 	const struct block_range *range = NULL;
 
 	pthread_mutex_lock(&prefault->lock);
-	if (!prefault->stopping)
+	if (!is_over(prefault))
 		range = current_range(prefault);
 	if (range) {
 		step->first_block = range->first_block + prefault->at;
@@ -121,10 +127,13 @@ static int start_thread(struct prefault *prefault, struct pmig_error *err)
 
 int prefault_start(struct prefault *prefault, const struct pmig_memory *memory,
 		   struct event_queue *events, struct block_range *ranges,
-		   uint32_t n_ranges, struct pmig_error *err)
+		   uint32_t n_ranges, unsigned int n_busy,
+		   struct pmig_error *err)
 {
 	unsigned int wanted = useful_threads(ranges, n_ranges);
 	int rc;
+
+	prefault->goes_on = n_busy < pmig_cpus_usable();
 
 	prefault->memory = memory;
 	prefault->events = events;
@@ -145,11 +154,12 @@ int prefault_start(struct prefault *prefault, const struct pmig_memory *memory,
 	return 0;
 }
 
-void prefault_note(struct prefault *prefault, uint64_t block)
+bool prefault_note(struct prefault *prefault, uint64_t block)
 {
 	/* the readers race here, and whichever wins is good enough */
-	if (block > prefault->passed)
-		prefault->passed = block;
+	if (block >= prefault->passed)
+		prefault->passed = block + 1;
+	return !prefault->goes_on;
 }
 
 void prefault_end(struct prefault *prefault)

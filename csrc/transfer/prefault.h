@@ -12,10 +12,11 @@
  *
  * They leave the processors to others (nice 10), but not altogether: they hold
  * a lock of the whole address space while the kernel allocates, and a thread
- * that never runs never gives it back. Where the readers, or a sender on the
- * same host, keep all of them busy, the faults are cheaper: a page that was
- * cleared just now is still in the cache when its bytes come, one that was
- * cleared far ahead is not.
+ * that never runs never gives it back. Where the readers, and a sender on the
+ * same host, keep all processors busy, going ahead is of no use and costs a
+ * tenth of the speed: a page that was cleared just now is still in the cache
+ * when its bytes come, one that was cleared far ahead is not. There the threads
+ * end when the first page comes, and readers allocate whole blocks themselves.
  *
  * It is only a head start: a step that the stream has already passed is left
  * out, and a step that fails is simply not done, because the fault that
@@ -61,8 +62,9 @@ struct block_range {
  * @lock:	guards @range and @at
  * @range:	the range that the next step is in
  * @at:		blocks of that range that were given to threads
- * @passed:	a block that pages have already come for; what lies before it
- *		is not worth allocating any more
+ * @passed:	behind a block that pages have already come for; what lies
+ *		before is not worth allocating any more
+ * @goes_on:	there are processors for this while pages come, too
  * @stopping:	end at the next step
  */
 struct prefault {
@@ -78,19 +80,25 @@ struct prefault {
 	uint32_t range;
 	uint64_t at;
 	atomic_uint_least64_t passed;
+	atomic_bool goes_on;
 	atomic_bool stopping;
 };
 
 /*
  * Start on ranges, which are taken over. Once for each receiver. The threads
- * run where the calling thread may.
+ * run where the calling thread may. n_busy: processors that others need as
+ * soon as pages flow.
  */
 int prefault_start(struct prefault *prefault, const struct pmig_memory *memory,
 		   struct event_queue *events, struct block_range *ranges,
-		   uint32_t n_ranges, struct pmig_error *err);
+		   uint32_t n_ranges, unsigned int n_busy,
+		   struct pmig_error *err);
 
-/* Pages have come for block. */
-void prefault_note(struct prefault *prefault, uint64_t block);
+/*
+ * Pages have come for block, and are about to be written. Returns true when
+ * nobody goes ahead of them, so that whoever writes them allocates.
+ */
+bool prefault_note(struct prefault *prefault, uint64_t block);
 
 /* Allocate nothing more; may be repeated, and before the start. */
 void prefault_end(struct prefault *prefault);

@@ -145,6 +145,12 @@ static int on_epoch_end(struct reader *reader, struct pmig_error *err)
 	return events_part(&reader->receiver->events, &reader->part, err);
 }
 
+/* The reader of each channel, and its sender where that is here as well. */
+static unsigned int busy_cpus(const struct reader *reader)
+{
+	return reader->channel->local ? 2 * reader->receiver->n_readers : 0;
+}
+
 /* Hints that make no sense are an error; hints that come late are not. */
 static int on_ranges(struct reader *reader, struct pmig_error *err)
 {
@@ -170,7 +176,8 @@ static int on_ranges(struct reader *reader, struct pmig_error *err)
 		return rc;
 	}
 	return prefault_start(&receiver->prefault, receiver->memory,
-			      &receiver->events, blocks, n, err);
+			      &receiver->events, blocks, n, busy_cpus(reader),
+			      err);
 }
 
 /* A file can be asked whether anything follows its end; a socket cannot. */

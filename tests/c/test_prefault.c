@@ -31,8 +31,8 @@ static void open_fixture(struct fixture *f, enum backing backing,
 	CHECK_EQ(events_init(&f->events, 1), 0);
 }
 
-static void start(struct fixture *f, const struct block_range *ranges,
-		  uint32_t n_ranges)
+static void start_beside(struct fixture *f, unsigned int n_busy,
+			 const struct block_range *ranges, uint32_t n_ranges)
 {
 	struct block_range *owned = calloc(n_ranges + 1u, sizeof(*owned));
 	struct pmig_error err;
@@ -41,8 +41,14 @@ static void start(struct fixture *f, const struct block_range *ranges,
 	for (uint32_t i = 0; i < n_ranges; i++)
 		owned[i] = ranges[i];
 	CHECK_OK(prefault_start(&f->prefault, f->memory, &f->events, owned,
-				n_ranges, &err),
+				n_ranges, n_busy, &err),
 		 err);
+}
+
+static void start(struct fixture *f, const struct block_range *ranges,
+		  uint32_t n_ranges)
+{
+	start_beside(f, 0, ranges, n_ranges);
 }
 
 static void close_fixture(struct fixture *f)
@@ -140,6 +146,45 @@ static void test_passed_over(void)
 	close_fixture(&f);
 }
 
+/* Nobody else needs the processors before the first page comes. */
+static void test_busy_before_pages_come(void)
+{
+	struct fixture f;
+
+	open_fixture(&f, BACKING_MEMFD, 64 * MIB);
+	start_beside(&f, 4096, &(struct block_range){0, 64 * BLOCKS_PER_MIB},
+		     1);
+	check_populated(&f);
+	CHECK_EQ(backing_allocated(&f.backed), 64 * MIB);
+	CHECK(prefault_note(&f.prefault, 0));
+	close_fixture(&f);
+}
+
+static void test_busy_with_pages(void)
+{
+	struct fixture f;
+
+	open_fixture(&f, BACKING_MEMFD, 64 * MIB);
+	CHECK(prefault_note(&f.prefault, 0));
+	start_beside(&f, 4096, &(struct block_range){0, 64 * BLOCKS_PER_MIB},
+		     1);
+	check_populated(&f);
+	CHECK_EQ(backing_allocated(&f.backed), 0);
+	CHECK(prefault_note(&f.prefault, 1));
+	close_fixture(&f);
+}
+
+static void test_processors_to_spare(void)
+{
+	struct fixture f;
+
+	open_fixture(&f, BACKING_MEMFD, MIB);
+	start(&f, &(struct block_range){0, BLOCKS_PER_MIB}, 1);
+	CHECK(!prefault_note(&f.prefault, 0));
+	check_populated(&f);
+	close_fixture(&f);
+}
+
 /* A receiver that fails stops it; nobody waits for the event then. */
 static void test_stop_early(void)
 {
@@ -216,6 +261,8 @@ int main(void)
 		UNIT(test_memfd), UNIT(test_anonymous), UNIT(test_hugetlb),
 		UNIT(test_hugetlb_private), UNIT(test_only_what_was_announced),
 		UNIT(test_nothing_announced), UNIT(test_passed_over),
-		UNIT(test_stop_early), UNIT(test_stop_with_a_full_queue),
+		UNIT(test_busy_before_pages_come), UNIT(test_busy_with_pages),
+		UNIT(test_processors_to_spare), UNIT(test_stop_early),
+		UNIT(test_stop_with_a_full_queue),
 		UNIT(test_transparent_huge_pages_are_kept), UNIT_END});
 }

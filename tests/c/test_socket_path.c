@@ -45,7 +45,8 @@ static void test_local_addresses(void)
 	CHECK(!is_local("127.0.0.1", "192.0.2.7"));
 	CHECK(!is_local("2001:db8::7", "2001:db8::8"));
 	CHECK(!is_local("127.0.0.1", "::1"));
-	CHECK(!is_local("/run/a", "/run/a"));
+	CHECK(is_local("/run/a", "/run/b"));
+	CHECK(!is_local("/run/a", "127.0.0.1"));
 }
 
 static void test_loopback_connection(void)
