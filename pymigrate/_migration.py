@@ -205,6 +205,9 @@ class Migration(Flow):
         """The guest goes ahead, and the pages that are left follow it."""
         rounds.leave_because(decision)
         costs = self._rehearsed_round(rounds.name_outstanding)
+        if rounds.outstanding_pages > QUIET_PAGES:
+            # The destination took them all away meanwhile: the times say more about that.
+            costs = self._rehearsed_round(rounds.name_outstanding)
         # What was written since, and how long naming it takes.
         self._round(rounds.name_outstanding)
         self.predicted_downtime_ms = rounds.leave_ms(costs)
