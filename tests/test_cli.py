@@ -28,6 +28,7 @@ from pymigrate.cli.processes import Inbox, Process
         (["demo", "--memory", "32M", "--working-set", "64M"], "is more than --memory"),
         (["demo", "--link", "40gbit"], "32gbit"),
         (["send", "null:", "--guest", "partial", "--write-bytes", "63"], "multiple of 8"),
+        (["send", "null:", "--tick-hz", "10001"], "above 10000"),
         (["demo", "--channels", "65"], "more than 64"),
         (["demo", "--runs", "0"], "from 1 on"),
         (["demo", "--tracker", "kvm-log", "--backend", "threads"], "needs --backend kvm"),

@@ -86,6 +86,13 @@ def test_demo_of_a_guest_that_writes_whole_pages() -> None:
     assert report["oracle"]["ok"] and report["config"]["write_bytes"] == 4032
 
 
+def test_demo_of_a_guest_that_seldom_beats() -> None:
+    code, report, errors = demo("--guest", "idle", "--tick-hz", "50")
+    assert code == 0, errors
+    assert report["oracle"]["ok"] and report["config"]["tick_hz"] == 50
+    assert report["guest_gap_ms"] >= 20
+
+
 @pytest.mark.netns
 def test_demo_over_a_link() -> None:
     code, report, errors = demo("--link", "500mbit")

@@ -157,6 +157,7 @@ def _send_options(args: argparse.Namespace, config: VmConfig) -> list[str]:
         "--working-set": config.working_set_bytes,
         "--dirty-rate": "unlimited" if rate is None else rate,
         "--write-bytes": config.write_bytes,
+        "--tick-hz": config.tick_hz,
         "--content": config.content.value,
         "--backing": config.backing.value,
         "--backend": config.backend.value,

@@ -69,6 +69,14 @@ def add_guest_options(parser: argparse.ArgumentParser) -> None:
         help="how much of a page --guest partial writes, a multiple of 8 up to 4032 (default: 64)",
     )
     guest.add_argument(
+        "--tick-hz",
+        type=parse_count,
+        default=1000,
+        metavar="N",
+        help="how often a vCPU that has a rate, or nothing to do, wakes up and beats, at most "
+        "10000 (default: 1000)",
+    )
+    guest.add_argument(
         "--content",
         choices=CONTENTS,
         default="random",
@@ -140,6 +148,7 @@ def guest_config(args: argparse.Namespace) -> VmConfig:
         working_set_bytes=_working_set(args),
         dirty_rate_pages_per_s=args.dirty_rate,
         write_bytes=args.write_bytes,
+        tick_hz=args.tick_hz,
         content=Content(args.content),
         tracker=TrackerKind(args.tracker),
     )
