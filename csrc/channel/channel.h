@@ -131,17 +131,15 @@ int channel_zero_copy(struct pmig_channel *channel, enum pmig_choice wanted,
 
 /*
  * Are marked pieces sent without a copy? *reason (may be NULL) receives what
- * speaks against MSG_ZEROCOPY, or NULL; a static string. True with a reason:
- * they are spliced instead (socket_splice.h).
+ * speaks against it, or NULL; a static string.
  */
 bool channel_zero_copy_state(const struct pmig_channel *channel,
 			     const char **reason);
 
 /*
- * Wait until the kernel has let go of all pieces sent by MSG_ZEROCOPY, that is,
- * until the peer has acknowledged them: what is changed from then on is not
- * sent. Of spliced pieces nobody tells; a peer has them once it says so.
- * Errors as channel_write(); returns at once where nothing is outstanding.
+ * Wait until the kernel has let go of all marked pieces, that is, until the
+ * peer has acknowledged them: what is changed from then on is not sent. Errors
+ * as channel_write(); returns at once where nothing is outstanding.
  */
 int channel_settle(struct pmig_channel *channel,
 		   const struct channel_wait *wait, struct pmig_error *err);

@@ -9,21 +9,18 @@
 #include "channel/channel.h"
 #include "channel/socket_path.h"
 #include "channel/socket_queue.h"
-#include "channel/socket_splice.h"
 #include "channel/socket_zerocopy.h"
 
 /**
  * struct socket_channel - see pmig_channel_from_socket()
  * @base:	must be first
  * @zerocopy:	how stable pieces are sent
- * @splice:	how they are sent where that would be copied after all
  * @queue:	of what waits for the link
  * @spaced:	each write is sent apart from the others
  */
 struct socket_channel {
 	struct pmig_channel base;
 	struct zerocopy zerocopy;
-	struct splice_path splice;
 	struct socket_queue queue;
 	bool spaced;
 };
@@ -31,25 +28,6 @@ struct socket_channel {
 static struct zerocopy *zerocopy_of(struct pmig_channel *channel)
 {
 	return &((struct socket_channel *)channel)->zerocopy;
-}
-
-/*
- * Are stable pieces spliced? Only where nobody insists on MSG_ZEROCOPY, and
- * where that has turned out not to help.
- */
-static bool is_splicing(const struct socket_channel *socket)
-{
-	return socket->zerocopy.wanted == PMIG_CHOICE_AUTO &&
-	       !socket->zerocopy.active && splice_usable(&socket->splice);
-}
-
-/* What is in the pipe comes first, whatever was decided since. */
-static bool must_splice(const struct socket_channel *socket,
-			const struct iovec *iov)
-{
-	if (socket->splice.waiting_bytes)
-		return true;
-	return is_splicing(socket) && iov->iov_len >= ZEROCOPY_MIN_BYTES;
 }
 
 static ssize_t socket_send(struct pmig_channel *channel,
@@ -63,13 +41,6 @@ static ssize_t socket_send(struct pmig_channel *channel,
 	if (socket->spaced)
 		return zerocopy_copy(channel->fd, iov, n_iov,
 				     more ? MSG_MORE : MSG_EOR);
-	if (stable && must_splice(socket, iov)) {
-		ssize_t done = splice_send(&socket->splice, channel->fd, iov,
-					   more || n_iov > 1);
-
-		if (done != -ENOTSUP)
-			return done;
-	}
 	if (stable)
 		return zerocopy_send(zerocopy_of(channel), channel->fd, iov,
 				     n_iov, flags);
@@ -88,8 +59,6 @@ static int socket_choose_zero_copy(struct pmig_channel *channel,
 {
 	struct socket_channel *socket = (void *)channel;
 
-	if (wanted == PMIG_CHOICE_AUTO)
-		splice_open(&socket->splice);
 	return zerocopy_choose(&socket->zerocopy, channel->fd, wanted, err);
 }
 
@@ -101,8 +70,7 @@ static bool socket_zero_copy_state(const struct pmig_channel *channel,
 	if (reason)
 		*reason = socket->zerocopy.reason;
 	/* spaced writes are copied: each is one call, and one segment */
-	return !socket->spaced &&
-	       (socket->zerocopy.active || is_splicing(socket));
+	return !socket->spaced && socket->zerocopy.active;
 }
 
 static bool socket_settle(struct pmig_channel *channel)
@@ -156,11 +124,6 @@ static bool socket_space(struct pmig_channel *channel, uint64_t bytes_per_s)
 	return socket->spaced;
 }
 
-static void socket_free(struct pmig_channel *channel)
-{
-	splice_fini(&((struct socket_channel *)channel)->splice);
-}
-
 static const struct channel_ops socket_ops = {
 	.kind = "socket",
 	.writev = socket_writev,
@@ -173,7 +136,6 @@ static const struct channel_ops socket_ops = {
 	.backlog = socket_backlog,
 	.look = socket_look,
 	.space = socket_space,
-	.free = socket_free,
 };
 
 static int check_socket(int fd, struct pmig_error *err)
@@ -210,7 +172,6 @@ int pmig_channel_from_socket(int fd, struct pmig_channel **channel,
 	made->base.fd = fd;
 	made->base.local = socket_path_stays_here(fd);
 	zerocopy_init(&made->zerocopy);
-	splice_init(&made->splice);
 	*channel = &made->base;
 	return 0;
 }
