@@ -24,11 +24,12 @@ enum {
 	/* one piece for each head, and for each run of pages behind it */
 	OUTBOX_PIECES = 1024,
 	/*
-	 * Written when this much is gathered: large enough that the cost of
-	 * the call vanishes, small enough that pages are still in the
-	 * second-level cache from hashing when the kernel copies them.
+	 * Written when this much is gathered, a block in which nothing is made
+	 * small: large enough that the cost of the call vanishes, small enough
+	 * that pages are still in the second-level cache from hashing when the
+	 * kernel copies them.
 	 */
-	OUTBOX_BYTES = 512 << 10,
+	OUTBOX_BYTES = 256 << 10,
 	/* the same where nothing waits for the link, which would idle */
 	OUTBOX_EAGER_BYTES = 64 << 10,
 	/* contents that lie in no guest memory: a few blocks of them */
