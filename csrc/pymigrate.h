@@ -870,8 +870,9 @@ enum pmig_event_kind {
 	PMIG_EVENT_EPOCH = 2, /* complete on every channel */
 	PMIG_EVENT_END = 3,   /* orderly end on every channel */
 	/*
-	 * The memory that pmig_sender_hint() announced is allocated; comes
-	 * once, at any time, and only where there was a hint.
+	 * The memory that pmig_sender_hint() announced is allocated, as far
+	 * as that is of use ahead of its pages; comes once, at any time, and
+	 * only where there was a hint.
 	 */
 	PMIG_EVENT_POPULATED = 4,
 };
