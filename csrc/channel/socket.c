@@ -155,6 +155,7 @@ int pmig_channel_from_socket(int fd, struct pmig_channel **channel,
 			     struct pmig_error *err)
 {
 	struct socket_channel *made;
+	bool local;
 	int flags;
 	int rc = check_socket(fd, err);
 
@@ -164,13 +165,13 @@ int pmig_channel_from_socket(int fd, struct pmig_channel **channel,
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK))
 		return pmig_fail_errno(err, "cannot make fd %d non-blocking",
 				       fd);
-	socket_path_tune(fd);
+	local = socket_path_tune(fd);
 	made = calloc(1, sizeof(*made));
 	if (!made)
 		return pmig_fail(err, -ENOMEM, "no memory for a channel");
 	made->base.ops = &socket_ops;
 	made->base.fd = fd;
-	made->base.local = socket_path_stays_here(fd);
+	made->base.local = local;
 	zerocopy_init(&made->zerocopy);
 	*channel = &made->base;
 	return 0;

@@ -61,7 +61,7 @@ bool socket_path_is_local(const struct sockaddr_storage *here,
 		is_loopback4(there4->sin_addr));
 }
 
-bool socket_path_stays_here(int fd)
+static bool stays_here(int fd)
 {
 	struct sockaddr_storage here = {0}, there = {0};
 	socklen_t here_size = sizeof(here), there_size = sizeof(there);
@@ -79,13 +79,12 @@ bool socket_path_stays_here(int fd)
  * connected with BBR stays paced all the same: only who sets this before
  * connect() is rid of the timers, too.
  */
-static void choose_congestion_control(int fd)
+static void control_no_congestion(int fd)
 {
 	static const char name[] = "reno";
 
 	/* a unix socket has no such option, and no congestion */
-	if (socket_path_stays_here(fd))
-		setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, strlen(name));
+	setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, strlen(name));
 }
 
 bool socket_path_space(int fd, uint64_t bytes_per_s)
@@ -100,9 +99,13 @@ bool socket_path_space(int fd, uint64_t bytes_per_s)
 			  sizeof(bytes_per_s)) == 0;
 }
 
-void socket_path_tune(int fd)
+bool socket_path_tune(int fd)
 {
+	bool local = stays_here(fd);
+
 	set_nodelay(fd);
 	bound_buffer(fd);
-	choose_congestion_control(fd);
+	if (local)
+		control_no_congestion(fd);
+	return local;
 }

@@ -7,14 +7,14 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-/* Settle all of them; none is needed for the socket to work. */
-void socket_path_tune(int fd);
+/*
+ * Settle all of them; none is needed for the socket to work. Returns whether
+ * both ends of the connection are on this host.
+ */
+bool socket_path_tune(int fd);
 
 /* Have the kernel send no faster than this; false where it cannot. */
 bool socket_path_space(int fd, uint64_t bytes_per_s);
-
-/* Are both ends of the connection on this host? */
-bool socket_path_stays_here(int fd);
 
 /* Do both ends, as getsockname() and getpeername() tell, lie on one host? */
 bool socket_path_is_local(const struct sockaddr_storage *here,

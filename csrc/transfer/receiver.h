@@ -25,7 +25,7 @@
  * before it are still delivered.
  *
  * Memory that the sender announced (RANGES) is allocated ahead of the pages
- * by a few more threads, in big steps; see prefault.h.
+ * by a few more threads, in big steps, or by the readers; see prefault.h.
  */
 #ifndef PMIG_TRANSFER_RECEIVER_H
 #define PMIG_TRANSFER_RECEIVER_H
