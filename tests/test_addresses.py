@@ -70,6 +70,16 @@ def test_file_in_the_way_is_not_removed(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
 
 
+@pytest.mark.parametrize("host", ["a" * 70 + ".invalid", "ü" * 70 + ".invalid", "ü.invalid"])
+def test_no_such_host(host: str) -> None:
+    """Names that cannot be one included: an OSError, which callers expect."""
+    address = parse_address(f"tcp:{host}:4444")
+    with pytest.raises(OSError):
+        connect(address, 1000, 1000)
+    with pytest.raises(OSError):
+        listen(address)
+
+
 def test_no_delay_for_small_messages() -> None:
     sock, address = listen(parse_address("tcp:127.0.0.1:0"))
     with sock, connect(address, 1000, 1000) as near:
