@@ -130,10 +130,22 @@ def facts() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """Of the checkout, marked where it was changed since."""
-    line = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(line, cwd=Path(__file__).parent, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
+    """Of the checkout, marked where it was changed since.
+
+    Results do not count as a change: each scenario of a run leaves some.
+    """
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    but_results = (":(top)", ":(top,exclude)bench/results")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", *but_results)
+    return f"{commit}-dirty" if commit and changed else commit or "unknown"
+
+
+def _git(*words: str) -> str:
+    """What git says about this checkout; empty where it is none."""
+    done = subprocess.run(
+        ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    return done.stdout.strip()
 
 
 def _first_line(path: str) -> str:
